@@ -1,0 +1,30 @@
+# stk_room(NAME SOURCES... [LINK targets...]): a static library for one room of the house.
+# stk_flags(TARGET): the warning, floating-point and sanitizer flags every target gets.
+
+function(stk_flags target)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime)
+  target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+  # Every float operation rounds as written: results must not depend on what a compiler fuses.
+  target_compile_options(${target} PRIVATE
+    -ffp-contract=off -fno-math-errno
+    -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
+    -Wformat=2 -Wpointer-arith -Wwrite-strings)
+  if(STK_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(STK_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
+  if(STK_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${STK_SANITIZE} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all)
+    target_link_options(${target} PUBLIC -fsanitize=${STK_SANITIZE})
+  endif()
+endfunction()
+
+function(stk_room name)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;LINK" ${ARGN})
+  add_library(stk_${name} STATIC ${ROOM_SOURCES})
+  stk_flags(stk_${name})
+  target_link_libraries(stk_${name} PUBLIC ${ROOM_LINK})
+endfunction()

@@ -1,0 +1,55 @@
+// engine/session.h: sequences with their KV cache; a batch of rows in, logits out.
+//
+// There is one forward pass: prompt chunks, several sequences and drafted tokens are all just
+// rows. Invariant: a row's logits depend only on the tokens of its sequence up to its position -
+// never on how the rows were batched, on other sequences, or on the number of threads.
+#ifndef STK_ENGINE_SESSION_H
+#define STK_ENGINE_SESSION_H
+
+#include "engine/engine.h"
+#include <stdbool.h>
+
+// Thread-safety: none; sessions of one engine share its workers.
+typedef struct stk_session stk_session;
+
+typedef struct stk_session_options {
+    uint32_t context_tokens; // positions per sequence; 0: the model's context length
+    uint32_t sequence_count; // 0: one
+    uint32_t batch_rows_max; // rows per forward; 0: 256
+    bool full_kv;            // tests: keep every position on sliding-window layers too
+} stk_session_options;
+
+typedef struct stk_row {
+    uint32_t sequence; // < sequence_count
+    uint32_t position; // the sequence's next position (rows of a sequence come in order)
+    int32_t token;
+    bool logits; // compute this row's logits
+} stk_row;
+
+// Takes the KV cache and all scratch; later calls do not allocate.
+// STK_NO_MEMORY, STK_INVALID (more context than the model has is allowed with a warning).
+STK_CHECKED stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
+                                        stk_session **out);
+void stk_session_close(stk_session **session); // sets it to NULL; NULL is allowed
+
+// Runs rows[0..count), count <= batch_rows_max. A row's position must be the length of its
+// sequence so far. STK_INVALID: a row is out of range, nothing was changed; STK_IO: an expert
+// could not be read, the sequences are as before the call.
+STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *rows,
+                                           uint32_t count);
+
+// Logits [vocab] of rows[row_index] of the last forward, which must have asked for them.
+// Borrowed, valid until the next forward.
+const float *stk_session_logits(const stk_session *session, uint32_t row_index);
+
+// Tokens held by a sequence, and dropping its newest ones (length_tokens = 0 clears it).
+// STK_INVALID: longer than it is, or a sliding-window layer no longer holds what is needed.
+uint32_t stk_session_length(const stk_session *session, uint32_t sequence);
+STK_CHECKED stk_status stk_session_truncate(stk_session *session, uint32_t sequence,
+                                            uint32_t length_tokens);
+
+uint32_t stk_session_context_tokens(const stk_session *session);
+uint32_t stk_session_batch_rows_max(const stk_session *session);
+uint64_t stk_session_kv_bytes(const stk_session *session);
+
+#endif
