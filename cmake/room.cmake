@@ -1,5 +1,5 @@
-# stk_room(NAME SOURCES... [LINK targets...]): a static library for one room of the house.
-# stk_flags(TARGET): the warning, floating-point and sanitizer flags every target gets.
+# stk_room(NAME DIR [LINK targets...]): a static library from every .c file of one room of the
+# house, sub-folders included. stk_flags(TARGET): the flags every target gets.
 
 function(stk_flags target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime)
@@ -22,9 +22,14 @@ function(stk_flags target)
   endif()
 endfunction()
 
-function(stk_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;LINK" ${ARGN})
-  add_library(stk_${name} STATIC ${ROOM_SOURCES})
-  stk_flags(stk_${name})
-  target_link_libraries(stk_${name} PUBLIC ${ROOM_LINK})
+function(stk_room name dir)
+  cmake_parse_arguments(ROOM "" "" "LINK" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${dir}/*.c)
+  if(sources)
+    add_library(stk_${name} STATIC ${sources})
+    stk_flags(stk_${name})
+    target_link_libraries(stk_${name} PUBLIC ${ROOM_LINK})
+  else()
+    add_library(stk_${name} INTERFACE)
+  endif()
 endfunction()
