@@ -1,0 +1,22 @@
+// base/cores.h: which cores this process may use, and binding a thread to one of them.
+//
+// hwloc decides; containers, cpusets and taskset are respected.
+#ifndef STK_BASE_CORES_H
+#define STK_BASE_CORES_H
+
+#include "base/status.h"
+#include <stdint.h>
+
+typedef struct stk_cores stk_cores;
+
+STK_CHECKED stk_status stk_cores_open(stk_cores **out); // STK_NO_MEMORY
+void stk_cores_close(stk_cores **cores);
+
+// Physical cores allowed to this process, at least 1.
+uint32_t stk_cores_count(const stk_cores *cores);
+
+// Binds the calling thread to core `index` modulo the count. Returns false when the system refuses;
+// that costs speed, never correctness.
+_Bool stk_cores_bind(const stk_cores *cores, uint32_t index);
+
+#endif

@@ -1,0 +1,231 @@
+#include "base/team.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cores.h"
+#include "base/pause.h"
+
+// A waiting worker spins this long before it sleeps: decode phases are microseconds apart, so
+// sleeping between them would cost more than the work. About 50 us on current machines.
+enum { SPINS_MAX = 2000 };
+
+typedef struct member {
+    _Alignas(64) stk_worker worker;
+    pthread_t thread;
+} member;
+
+struct stk_team {
+    uint32_t worker_count;
+    bool pin;
+    stk_cores *cores;
+    const stk_log *log;
+    member *members; // [worker_count]; members[0] is the caller
+
+    // A phase ends when `arrived` reaches worker_count: the last to arrive prepares the next
+    // phase and publishes it by incrementing `phase` (release; waiters load it with acquire).
+    _Alignas(64) atomic_uint arrived;
+    _Alignas(64) atomic_uint phase;
+    _Alignas(64) atomic_uint taken[2]; // next index to hand out, in even and odd phases
+    atomic_uint sleepers;              // workers that may be waiting on `wake`
+
+    stk_team_job job; // written before the phase that starts it is published
+    void *argument;
+    bool stop;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+};
+
+static void wait_for_phase_after(stk_team *team, unsigned seen)
+{
+    for (int spin = 0; spin < SPINS_MAX; spin++) {
+        if (atomic_load_explicit(&team->phase, memory_order_acquire) != seen)
+            return;
+        stk_cpu_pause();
+    }
+    pthread_mutex_lock(&team->lock);
+    // seq_cst here and in arrive(): either we see the new phase or the publisher sees us.
+    atomic_fetch_add(&team->sleepers, 1);
+    while (atomic_load(&team->phase) == seen)
+        pthread_cond_wait(&team->wake, &team->lock);
+    atomic_fetch_sub(&team->sleepers, 1);
+    pthread_mutex_unlock(&team->lock);
+}
+
+static void arrive(stk_team *team)
+{
+    unsigned seen = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    // acq_rel: the last to arrive has seen what every other wrote, and passes it on.
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 <
+        team->worker_count) {
+        wait_for_phase_after(team, seen);
+        return;
+    }
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&team->taken[(seen + 1) & 1], 0, memory_order_relaxed);
+    atomic_store(&team->phase, seen + 1);
+    if (atomic_load(&team->sleepers) > 0) {
+        pthread_mutex_lock(&team->lock);
+        pthread_cond_broadcast(&team->wake);
+        pthread_mutex_unlock(&team->lock);
+    }
+}
+
+void stk_worker_barrier(stk_worker *worker)
+{
+    if (worker->worker_count > 1)
+        arrive(worker->team);
+    else // nobody to wait for, but the next phase's hand-out starts afresh
+        atomic_store_explicit(&worker->team->taken[0], 0, memory_order_relaxed);
+}
+
+bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                     uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_uint *taken = &team->taken[phase & 1];
+    if (atomic_load_explicit(taken, memory_order_relaxed) >= total)
+        return false;
+    unsigned from = atomic_fetch_add_explicit(taken, chunk, memory_order_relaxed);
+    if (from >= total)
+        return false;
+    *begin = from;
+    *end = total - from < chunk ? total : from + chunk;
+    return true;
+}
+
+static void *worker_main(void *argument)
+{
+    member *self = argument;
+    stk_team *team = self->worker.team;
+    pthread_mutex_lock(&team->lock); // held by start_workers until worker_count is final
+    pthread_mutex_unlock(&team->lock);
+    if (team->pin && !stk_cores_bind(team->cores, self->worker.index))
+        stk_debug(team->log, "worker %u: cannot be bound to a core", self->worker.index);
+    for (;;) {
+        arrive(team); // a job begins
+        if (team->stop)
+            return NULL;
+        team->job(&self->worker, team->argument);
+        arrive(team); // and ends
+    }
+}
+
+void stk_team_run(stk_team *team, stk_team_job job, void *argument)
+{
+    team->job = job;
+    team->argument = argument;
+    if (team->worker_count > 1)
+        arrive(team);
+    else
+        stk_worker_barrier(&team->members[0].worker);
+    job(&team->members[0].worker, argument);
+    if (team->worker_count > 1)
+        arrive(team);
+}
+
+// Ends the workers 1..started of a team whose barrier expects exactly them and the caller.
+static void stop_workers(stk_team *team, uint32_t started)
+{
+    team->stop = true;
+    if (started > 0)
+        arrive(team);
+    for (uint32_t i = 1; i <= started; i++)
+        pthread_join(team->members[i].thread, NULL);
+}
+
+static stk_status start_workers(stk_team *team)
+{
+    uint32_t wanted = team->worker_count;
+    int rc = 0;
+    pthread_mutex_lock(&team->lock);
+    for (uint32_t i = 1; i < wanted && rc == 0; i++) {
+        rc = pthread_create(&team->members[i].thread, NULL, worker_main, &team->members[i]);
+        if (rc != 0)
+            team->worker_count = i; // the barrier expects those that exist
+    }
+    pthread_mutex_unlock(&team->lock);
+    if (rc == 0)
+        return STK_OK;
+    uint32_t started = team->worker_count - 1;
+    stop_workers(team, started);
+    return stk_fail(team->log, STK_NO_MEMORY, "cannot start worker %u of %u: %s", started + 1,
+                    wanted, strerror(rc));
+}
+
+stk_status stk_team_open(const stk_team_options *options, stk_team **out)
+{
+    stk_team *team = aligned_alloc(64, (sizeof *team + 63) / 64 * 64);
+    if (!team)
+        return STK_NO_MEMORY;
+    memset(team, 0, sizeof *team);
+    team->log = options->log;
+    team->pin = options->pin;
+    stk_status status = stk_cores_open(&team->cores);
+    if (status != STK_OK)
+        goto err_free;
+    uint32_t count = options->worker_count;
+    if (count == 0) {
+        count = stk_cores_count(team->cores);
+        count = count < STK_TEAM_WORKERS_MAX ? count : STK_TEAM_WORKERS_MAX;
+    }
+    if (count > STK_TEAM_WORKERS_MAX) {
+        status = stk_fail(options->log, STK_INVALID, "%u threads asked for, at most %u are possible",
+                          count, (unsigned)STK_TEAM_WORKERS_MAX);
+        goto err_cores;
+    }
+    // More workers than cores would be bound on top of each other: let the system place them.
+    if (count > stk_cores_count(team->cores))
+        team->pin = false;
+    team->worker_count = count;
+    team->members = aligned_alloc(64, sizeof *team->members * count);
+    if (!team->members) {
+        status = STK_NO_MEMORY;
+        goto err_cores;
+    }
+    memset(team->members, 0, sizeof *team->members * count);
+    for (uint32_t i = 0; i < count; i++)
+        team->members[i].worker = (stk_worker){team, i, count};
+    pthread_mutex_init(&team->lock, NULL);
+    pthread_cond_init(&team->wake, NULL);
+    status = start_workers(team);
+    if (status != STK_OK)
+        goto err_members;
+    if (team->pin)
+        stk_cores_bind(team->cores, 0);
+    *out = team;
+    return STK_OK;
+
+err_members:
+    pthread_cond_destroy(&team->wake);
+    pthread_mutex_destroy(&team->lock);
+    free(team->members);
+err_cores:
+    stk_cores_close(&team->cores);
+err_free:
+    free(team);
+    return status;
+}
+
+void stk_team_close(stk_team **team_pointer)
+{
+    stk_team *team = *team_pointer;
+    if (!team)
+        return;
+    stop_workers(team, team->worker_count - 1);
+    pthread_cond_destroy(&team->wake);
+    pthread_mutex_destroy(&team->lock);
+    stk_cores_close(&team->cores);
+    free(team->members);
+    free(team);
+    *team_pointer = NULL;
+}
+
+uint32_t stk_team_worker_count(const stk_team *team)
+{
+    return team->worker_count;
+}

@@ -1,0 +1,50 @@
+// base/team.h: a fixed team of worker threads that run one function together.
+//
+// Owns the threads, their binding to cores and the barrier between the phases of a job. Knows
+// nothing of what is computed. Invariant: work is handed out by index only, so results can be made
+// independent of how many workers there are and of who took what.
+#ifndef STK_BASE_TEAM_H
+#define STK_BASE_TEAM_H
+
+#include "base/log.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { STK_TEAM_WORKERS_MAX = 512 };
+
+// Thread-safety: run one job at a time, from the thread that opened it.
+typedef struct stk_team stk_team;
+
+// One member, seen from inside a job. The caller of stk_team_run is worker 0.
+typedef struct stk_worker {
+    stk_team *team;
+    uint32_t index; // 0..worker_count-1
+    uint32_t worker_count;
+} stk_worker;
+
+typedef struct stk_team_options {
+    uint32_t worker_count; // 1..STK_TEAM_WORKERS_MAX; 0: one per core this process may use
+    bool pin;              // bind each worker to a core of its own, the caller's thread too
+    const stk_log *log;    // borrowed; NULL: silent
+} stk_team_options;
+
+typedef void (*stk_team_job)(stk_worker *worker, void *argument);
+
+// STK_INVALID: too many workers; STK_NO_MEMORY: threads or memory refused.
+STK_CHECKED stk_status stk_team_open(const stk_team_options *options, stk_team **out);
+void stk_team_close(stk_team **team); // joins the workers, sets *team to NULL; NULL is allowed
+
+uint32_t stk_team_worker_count(const stk_team *team);
+
+// Runs job(worker, argument) on every worker at once; returns when all have returned.
+void stk_team_run(stk_team *team, stk_team_job job, void *argument);
+
+// Inside a job: waits until every worker is here. What was written before is seen after.
+void stk_worker_barrier(stk_worker *worker);
+
+// Inside a job: takes the next piece [*begin, *end) of [0, total), at most `chunk` long, until
+// none is left (false). One such loop per phase, that is between two barriers.
+bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                     uint32_t *end);
+
+#endif
