@@ -88,6 +88,7 @@ void stk_matrix_unpack32(const stk_matrix *m, uint32_t row, uint32_t block, stk_
     const uint8_t *data = m->data;
     switch (m->format) {
     case STK_FORMAT_ROWS:
+    case STK_FORMAT_ROWS_T:
         m->type->unpack32(stk_matrix_row(m, row), block, out);
         return;
     case STK_FORMAT_X16:
@@ -114,7 +115,7 @@ void stk_matrix_unpack32(const stk_matrix *m, uint32_t row, uint32_t block, stk_
 
 void stk_matrix_dequantize_row(const stk_matrix *m, uint32_t row, float *out)
 {
-    if (m->format == STK_FORMAT_ROWS) {
+    if (m->format == STK_FORMAT_ROWS || m->format == STK_FORMAT_ROWS_T) {
         m->type->dequantize(stk_matrix_row(m, row), out, m->cols);
         return;
     }
@@ -128,7 +129,7 @@ void stk_matrix_dequantize_row(const stk_matrix *m, uint32_t row, float *out)
 
 const void *stk_matrix_row(const stk_matrix *m, uint32_t row)
 {
-    assert(m->format == STK_FORMAT_ROWS);
+    assert(m->format == STK_FORMAT_ROWS || m->format == STK_FORMAT_ROWS_T);
     return (const uint8_t *)m->data + row * stk_type_row_bytes(m->type, m->cols);
 }
 

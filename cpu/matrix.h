@@ -12,6 +12,8 @@
 typedef enum stk_format {
     // Rows as in the file, any type.
     STK_FORMAT_ROWS,
+    // The same for a down matrix whose rows are neurons (see *_T_DOWN).
+    STK_FORMAT_ROWS_T,
 
     // Sixteen rows side by side, for dense products (Q4_0, Q8_0). Rows come in groups of 16 (the
     // last one padded with zeros), blocks of 32 values in pairs (likewise). One pair of one group:
@@ -50,7 +52,7 @@ void stk_matrix_unpack32(const stk_matrix *m, uint32_t row, uint32_t block, stk_
 // The whole row as floats, out[cols].
 void stk_matrix_dequantize_row(const stk_matrix *m, uint32_t row, float *out);
 
-// Address of a row; STK_FORMAT_ROWS only.
+// Address of a row; STK_FORMAT_ROWS and ROWS_T only.
 const void *stk_matrix_row(const stk_matrix *m, uint32_t row);
 
 // The best format for dense products with rows of this type: X16 or ROWS.

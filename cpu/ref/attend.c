@@ -1,0 +1,57 @@
+#include "cpu/ref/ref.h"
+
+#include <string.h>
+
+#include "cpu/math.h"
+
+static float score(const float *q, const uint16_t *k, uint32_t head_dim, float scale)
+{
+    float a[16] = {0};
+    for (uint32_t i = 0; i < head_dim; i++)
+        a[i % 16] = fmaf(q[i], stk_half_to_float(k[i]), a[i % 16]);
+    return stk_halve(a, 16) * scale;
+}
+
+static void attend_head(const float *q, uint32_t head_dim, const uint16_t *k, const uint16_t *v,
+                        uint32_t begin, uint32_t end, float scale, stk_attend_state *state)
+{
+    float p[STK_SEGMENT_TOKENS], a[16] = {0};
+    float m = -INFINITY;
+    for (uint32_t j = begin; j < end; j++) {
+        p[j] = score(q, k + (size_t)j * head_dim, head_dim, scale);
+        m = p[j] > m ? p[j] : m;
+    }
+    memset(state->o, 0, head_dim * sizeof *state->o);
+    for (uint32_t j = begin; j < end; j++) {
+        p[j] = stk_exp(p[j] - m);
+        a[j % 16] = a[j % 16] + p[j];
+        for (uint32_t i = 0; i < head_dim; i++) {
+            float value = stk_half_to_float(v[(size_t)j * head_dim + i]);
+            state->o[i] = fmaf(p[j], value, state->o[i]);
+        }
+    }
+    state->m = m;
+    state->l = stk_halve(a, 16);
+}
+
+void stk_attend_ref(const float *q, uint32_t heads, uint32_t head_dim, const uint16_t *k,
+                    const uint16_t *v, uint32_t begin, uint32_t end, float scale,
+                    stk_attend_state *states)
+{
+    for (uint32_t h = 0; h < heads; h++)
+        attend_head(q + (size_t)h * head_dim, head_dim, k, v, begin, end, scale, &states[h]);
+}
+
+void stk_attend_merge_ref(stk_attend_state *into, const stk_attend_state *segment,
+                          uint32_t head_dim)
+{
+    float m = into->m > segment->m ? into->m : segment->m;
+    float a = stk_exp(into->m - m), b = stk_exp(segment->m - m);
+    float from_into = into->l * a, from_segment = segment->l * b;
+    into->l = from_into + from_segment;
+    for (uint32_t i = 0; i < head_dim; i++) {
+        float kept = into->o[i] * a, added = segment->o[i] * b;
+        into->o[i] = kept + added;
+    }
+    into->m = m;
+}

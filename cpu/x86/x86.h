@@ -1,0 +1,38 @@
+// cpu/x86/x86.h: what the x86 kernels have: one file per instruction set and op family.
+//
+// Each init overwrites the pointers its set improves. Signatures are in cpu/cpu.h.
+#ifndef STK_CPU_X86_X86_H
+#define STK_CPU_X86_X86_H
+
+#include "cpu/cpu.h"
+
+void stk_cpu_init_avx2(stk_cpu *cpu);
+void stk_cpu_init_avx512(stk_cpu *cpu);
+
+#define STK_DECLARE_MATMUL(name)                                                                   \
+    void name(const stk_matrix *w, uint32_t row_begin, uint32_t row_end, const stk_act *acts,      \
+              uint32_t count, float *y, size_t y_stride);
+#define STK_DECLARE_GATHER(name)                                                                   \
+    void name(const stk_matrix *w, const uint32_t *rows, uint32_t count, const stk_act *act,       \
+              float *y);
+#define STK_DECLARE_DOWN(name)                                                                     \
+    void name(const stk_matrix *down, const stk_neurons *neurons, uint32_t group_begin,            \
+              uint32_t group_end, float *y);
+
+STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx2)
+STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx2)
+STK_DECLARE_MATMUL(stk_matmul_f32_avx2)
+STK_DECLARE_MATMUL(stk_matmul_f16_avx2)
+STK_DECLARE_GATHER(stk_gather_f16_avx2)
+STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx2)
+STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx2)
+STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx2)
+STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx512)
+STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx512)
+STK_DECLARE_MATMUL(stk_matmul_f32_avx512)
+STK_DECLARE_MATMUL(stk_matmul_f16_avx512)
+STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx512)
+STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx512)
+STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx512)
+
+#endif

@@ -1,0 +1,160 @@
+// The untyped ops of every instruction set against cpu/ref, bit for bit.
+#include "tests/kernel/kernel_test.h"
+
+#include <math.h>
+
+#include "base/half.h"
+#include "cpu/cpu.h"
+#include "cpu/math.h"
+#include "cpu/ref/ref.h"
+
+static uint64_t seed = 11;
+static const char *const masks[] = {"avx2", "avx512", "neon"};
+
+enum { N = 1536, HEADS = 7, POSITIONS = STK_SEGMENT_TOKENS };
+
+static void fill(float *x, size_t n, float scale)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = test_float(&seed) * scale;
+}
+
+static void check_quantize(const stk_cpu *cpu)
+{
+    static const float scales[] = {1, 1e-3f, 1e6f, 1e-24f, 1e-30f, 0};
+    float *x = test_alloc(N * 4), d[2][N / 32];
+    int8_t q[2][N];
+    int32_t sum[2][N / 32];
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        fill(x, N, scales[s]);
+        x[5] = 0.5f * scales[s]; // ties appear with round numbers
+        cpu->quantize(x, N, q[0], d[0], sum[0]);
+        stk_quantize_ref(x, N, q[1], d[1], sum[1]);
+        assert_memory_equal(q[0], q[1], sizeof q[0]);
+        assert_memory_equal(d[0], d[1], sizeof d[0]);
+        assert_memory_equal(sum[0], sum[1], sizeof sum[0]);
+    }
+    free(x);
+}
+
+static void check_norm_and_sums(const stk_cpu *cpu)
+{
+    float *x = test_alloc(N * 4), *w = test_alloc(N * 4), *parts = test_alloc(4 * N * 4);
+    float *got = test_alloc(N * 4), *want = test_alloc(N * 4);
+    uint16_t h[2][N];
+    fill(x, N, 3);
+    fill(w, N, 1);
+    fill(parts, 4 * N, 1);
+    cpu->rmsnorm(x, w, 1e-6f, N, got);
+    stk_rmsnorm_ref(x, w, 1e-6f, N, want);
+    assert_memory_equal(got, want, N * 4);
+    cpu->sum_parts(parts, N, N, got);
+    stk_sum_parts_ref(parts, N, N, want);
+    assert_memory_equal(got, want, N * 4);
+    const float *ys[3] = {parts, parts + N, parts + 2 * N};
+    const float weights[3] = {0.5f, 0.3f, 0.2f};
+    memcpy(got, x, N * 4);
+    memcpy(want, x, N * 4);
+    cpu->combine(got, ys, weights, 3, N);
+    stk_combine_ref(want, ys, weights, 3, N);
+    assert_memory_equal(got, want, N * 4);
+    fill(x, N, 1e5f);
+    fill(x, N / 2, 1e-6f);
+    cpu->to_half(x, N - 3, h[0]);
+    stk_to_half_ref(x, N - 3, h[1]);
+    assert_memory_equal(h[0], h[1], (N - 3) * 2);
+    free(x);
+    free(w);
+    free(parts);
+    free(got);
+    free(want);
+}
+
+static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end, float range)
+{
+    float *q = test_alloc(HEADS * dim * 4), *o = test_alloc(4 * HEADS * dim * 4);
+    uint16_t *k = test_alloc(POSITIONS * dim * 2), *v = test_alloc(POSITIONS * dim * 2);
+    fill(q, HEADS * dim, range);
+    for (size_t i = 0; i < POSITIONS * dim; i++) {
+        k[i] = stk_half_from_float(test_float(&seed) * range);
+        v[i] = stk_half_from_float(test_float(&seed));
+    }
+    stk_attend_state s[4][HEADS];
+    for (uint32_t h = 0; h < HEADS; h++)
+        for (int i = 0; i < 4; i++)
+            s[i][h].o = o + ((size_t)i * HEADS + h) * dim;
+    float scale = 1.0f / sqrtf((float)dim);
+    cpu->attend(q, HEADS, dim, k, v, begin, end, scale, s[0]);
+    stk_attend_ref(q, HEADS, dim, k, v, begin, end, scale, s[1]);
+    cpu->attend(q, HEADS, dim, v, k, begin, end, scale, s[2]);
+    stk_attend_ref(q, HEADS, dim, v, k, begin, end, scale, s[3]);
+    for (uint32_t h = 0; h < HEADS; h++) {
+        for (int i = 0; i < 4; i += 2) {
+            assert_memory_equal(&s[i][h].m, &s[i + 1][h].m, 4);
+            assert_memory_equal(&s[i][h].l, &s[i + 1][h].l, 4);
+            assert_memory_equal(s[i][h].o, s[i + 1][h].o, dim * 4);
+        }
+        cpu->attend_merge(&s[0][h], &s[2][h], dim);
+        stk_attend_merge_ref(&s[1][h], &s[3][h], dim);
+        assert_memory_equal(&s[0][h].l, &s[1][h].l, 4);
+        assert_memory_equal(s[0][h].o, s[1][h].o, dim * 4);
+    }
+    free(q);
+    free(o);
+    free(k);
+    free(v);
+}
+
+static void test_ops_equal_reference(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+        stk_cpu cpu;
+        if (stk_cpu_init(masks[i], NULL, &cpu) != STK_OK) {
+            print_message("not here: %s\n", masks[i]);
+            continue;
+        }
+        for (int round = 0; round < 20; round++) {
+            check_quantize(&cpu);
+            check_norm_and_sums(&cpu);
+        }
+        static const uint32_t ranges[][2] = {{0, 256}, {0, 1}, {255, 256}, {3, 17}, {16, 32}, {100, 201}};
+        static const uint32_t dims[] = {64, 128, 80, 16, 256};
+        for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++)
+            for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 1);
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 20);
+            }
+    }
+}
+
+// The law's pieces mean what their names say.
+static void test_law_is_accurate(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        float x = test_float(&seed) * 80;
+        double want = exp((double)x);
+        assert_true(fabs((double)stk_exp(x) - want) <= 2e-7 * want);
+        float m = ldexpf(1 + fabsf(test_float(&seed)), (int)(test_random(&seed) % 120) - 60);
+        assert_true(fabs((double)stk_quantize_factor(m) * (double)m / 127.0 - 1) < 3e-7);
+    }
+    assert_true(stk_exp(-88) == 0 && stk_exp(-INFINITY) == 0 && stk_exp(1000) < INFINITY);
+    float x[32], d;
+    int8_t q[32];
+    int32_t sum;
+    for (int i = 0; i < 32; i++)
+        x[i] = (float)(i - 16);
+    x[0] = 31.75f; // the scale becomes a quarter
+    stk_quantize_ref(x, 32, q, &d, &sum);
+    assert_int_equal(q[0], 127);
+    assert_int_equal(q[17], 4);
+    assert_true(fabsf(d - 0.25f) < 1e-7f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ops_equal_reference),
+                                       cmocka_unit_test(test_law_is_accurate)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

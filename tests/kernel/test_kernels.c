@@ -1,0 +1,252 @@
+// Every line of cpu/kernels.def against cpu/ref: equal to the bit, for random, extreme and odd
+// inputs, and nothing written outside the result.
+#include "tests/kernel/kernel_test.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "base/half.h"
+#include "cpu/cpu.h"
+#include "cpu/ref/ref.h"
+
+typedef enum style { STYLE_RANDOM, STYLE_EXTREME, STYLE_TINY, STYLE_SPARSE, STYLE_COUNT } style;
+
+enum { CANARY = 0x5c, FFN_MAX = 256 };
+
+static uint64_t seed = 7;
+
+static uint8_t *random_rows(const stk_type *type, uint32_t rows, uint32_t cols, style s)
+{
+    size_t bytes = rows * stk_type_row_bytes(type, cols);
+    uint8_t *p = test_alloc(bytes);
+    for (size_t i = 0; i < bytes; i++)
+        p[i] = s == STYLE_EXTREME ? (uint8_t)(test_random(&seed) & 1 ? 0x00 : 0xff)
+                                  : (uint8_t)test_random(&seed);
+    if (!type->unpack32) {
+        for (size_t i = 0; i < rows * (size_t)cols; i++) {
+            float v = test_float(&seed) * (s == STYLE_TINY ? 1e-6f : 2.0f);
+            type->quantize(&v, p + i * type->block_bytes, 1);
+        }
+        return p;
+    }
+    for (size_t b = 0; b < bytes; b += type->block_bytes) {
+        float d = test_float(&seed) * (s == STYLE_TINY ? 1e-7f : s == STYLE_EXTREME ? 6e4f : 0.1f);
+        uint16_t half = stk_half_from_float(d);
+        memcpy(p + b, &half, 2);
+    }
+    return p;
+}
+
+static void random_x(float *x, uint32_t n, style s)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float v = test_float(&seed);
+        if (s == STYLE_EXTREME)
+            v = v > 0 ? 1e6f : -1e6f;
+        else if (s == STYLE_TINY)
+            v *= test_random(&seed) & 1 ? 1e-20f : 1e-30f;
+        else if (s == STYLE_SPARSE)
+            v = (test_random(&seed) >> 20) % 32 ? 0 : v;
+        x[i] = v;
+    }
+}
+
+typedef struct act_buffer {
+    float *x;
+    int8_t *q;
+    float *d;
+    int32_t *sum;
+} act_buffer;
+
+static act_buffer random_act(uint32_t n, style s)
+{
+    act_buffer a = {test_alloc(n * 4), test_alloc(n), test_alloc(n / 8 + 4), test_alloc(n / 8 + 4)};
+    random_x(a.x, n, s);
+    stk_quantize_ref(a.x, n, a.q, a.d, a.sum);
+    return a;
+}
+
+static void free_act(act_buffer *a)
+{
+    free(a->x);
+    free(a->q);
+    free(a->d);
+    free(a->sum);
+}
+
+static void expect_floats(const char *name, const float *got, const float *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&got[i], &want[i], 4) != 0)
+            fail_msg("%s: value %zu is %a, the reference says %a", name, i, (double)got[i],
+                     (double)want[i]);
+}
+
+static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint32_t count, style s)
+{
+    uint8_t *source = random_rows(k->type, rows, cols, s), *packed = source;
+    if (k->format == STK_FORMAT_X16) {
+        packed = test_alloc(stk_dense_bytes(k->type, k->format, rows, cols));
+        stk_dense_pack(k->type, k->format, rows, cols, 0, rows, source, packed);
+    }
+    stk_matrix m = {k->type, k->format, rows, cols, packed};
+    act_buffer buffers[20];
+    stk_act acts[20];
+    for (uint32_t t = 0; t < count; t++) {
+        buffers[t] = random_act(cols, s);
+        acts[t] = (stk_act){buffers[t].x, buffers[t].q, buffers[t].d, buffers[t].sum};
+    }
+    uint32_t begin = rows > 16 ? 16 : 0, stride = (rows + 15) / 16 * 16;
+    float *got = test_alloc((count * stride + 1) * 4), *want = test_alloc(count * stride * 4);
+    memset(&got[count * stride], CANARY, 4);
+    ((stk_matmul_fn)k->function)(&m, begin, rows, acts, count, got, stride);
+    stk_matmul_ref(&m, begin, rows, acts, count, want, stride);
+    for (uint32_t t = 0; t < count; t++)
+        expect_floats(k->name, got + t * stride, want + t * stride, rows - begin);
+    assert_int_equal(((uint8_t *)&got[count * stride])[0], CANARY);
+    for (uint32_t t = 0; t < count; t++)
+        free_act(&buffers[t]);
+    free(got);
+    free(want);
+    if (packed != source)
+        free(packed);
+    free(source);
+}
+
+// An expert's up or down weights in the kernel's format.
+static stk_matrix expert_matrix(const stk_kernel *k, uint32_t width, uint32_t ffn, style s,
+                                void **storage)
+{
+    int transposed = k->format == STK_FORMAT_BUNDLE_T_UP || k->format == STK_FORMAT_BUNDLE_T_DOWN;
+    int down = k->format == STK_FORMAT_BUNDLE_DOWN || k->format == STK_FORMAT_BUNDLE_T_DOWN;
+    uint8_t *up_rows = random_rows(k->type, ffn, width, s);
+    if (k->format == STK_FORMAT_ROWS) {
+        *storage = up_rows;
+        return (stk_matrix){k->type, k->format, ffn, width, up_rows};
+    }
+    uint8_t *down_rows = transposed ? random_rows(k->type, ffn, width, s)
+                                    : random_rows(k->type, width, ffn, s);
+    stk_bundle b = stk_bundle_of(width, ffn, transposed);
+    *storage = test_alloc(stk_bundle_bytes(&b));
+    stk_bundle_pack(&b, up_rows, down_rows, *storage);
+    free(up_rows);
+    free(down_rows);
+    stk_matrix m = {k->type, k->format, ffn, width, *storage};
+    if (down && !transposed) {
+        m.rows = width;
+        m.cols = ffn;
+    }
+    return m;
+}
+
+static void check_gather(const stk_kernel *k, uint32_t width, uint32_t ffn, style s)
+{
+    void *storage;
+    stk_matrix m = expert_matrix(k, width, ffn, s, &storage);
+    act_buffer a = random_act(width, s);
+    stk_act act = {a.x, a.q, a.d, a.sum};
+    uint32_t rows[FFN_MAX], count = 0;
+    for (uint32_t j = 0; j < ffn; j++)
+        if (test_random(&seed) % 3 == 0)
+            rows[count++] = j;
+    float got[FFN_MAX + 1], want[FFN_MAX];
+    memset(&got[count], CANARY, 4);
+    ((stk_gather_fn)k->function)(&m, rows, count, &act, got);
+    stk_gather_ref(&m, rows, count, &act, want);
+    expect_floats(k->name, got, want, count);
+    assert_int_equal(((uint8_t *)&got[count])[0], CANARY);
+    free_act(&a);
+    free(storage);
+}
+
+static void check_down(const stk_kernel *k, uint32_t width, uint32_t ffn, style s)
+{
+    void *storage;
+    stk_matrix m = expert_matrix(k, width, ffn, s, &storage);
+    act_buffer h = random_act(ffn, s);
+    uint32_t active[FFN_MAX], first[FFN_MAX / 32 + 1], count = 0;
+    for (uint32_t j = 0; j < ffn; j++) {
+        if (j % 32 == 0)
+            first[j / 32] = count;
+        if ((test_random(&seed) >> 9) % 3 == 0 && j / 32 != 1) // and one group without any
+            active[count++] = j;
+        else
+            h.x[j] = 0;
+    }
+    first[ffn / 32] = count;
+    stk_quantize_ref(h.x, ffn, h.q, h.d, h.sum);
+    stk_neurons n = {h.x, h.q, h.d, h.sum, active, first};
+    uint32_t padded = (width + 127) / 128 * 128;
+    float *got = test_alloc((padded + 1) * 4), *want = test_alloc(padded * 4);
+    for (uint32_t o = 0; o < padded; o++)
+        got[o] = want[o] = o % 2 ? 0 : test_float(&seed);
+    memset(&got[padded], CANARY, 4);
+    ((stk_down_fn)k->function)(&m, &n, 0, ffn / 32, got);
+    stk_down_ref(&m, &n, 0, ffn / 32, want);
+    expect_floats(k->name, got, want, width);
+    assert_int_equal(((uint8_t *)&got[padded])[0], CANARY);
+    free(got);
+    free(want);
+    free_act(&h);
+    free(storage);
+}
+
+static void check_kernel(const stk_kernel *k)
+{
+    static const uint32_t widths[] = {32, 96, 128, 256, 288, 416, 512, 1536};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (style s = 0; s < STYLE_COUNT; s++) {
+            switch (k->op) {
+            case STK_OP_MATMUL:
+                for (uint32_t count = 1; count <= 19; count += count < 6 ? 1 : 13)
+                    check_matmul(k, 48, widths[w], count, s);
+                check_matmul(k, 16, widths[w], 1, s);
+                check_matmul(k, 37, widths[w], 3, s);
+                break;
+            case STK_OP_GATHER:
+                check_gather(k, widths[w], 64, s);
+                check_gather(k, widths[w], FFN_MAX, s);
+                break;
+            case STK_OP_DOWN:
+                check_down(k, widths[w], 32, s);
+                check_down(k, widths[w], FFN_MAX, s);
+                break;
+            }
+        }
+}
+
+static void test_all_kernels(void **state)
+{
+    (void)state;
+    uint32_t ran = 0;
+    stk_cpu cpu;
+    assert_int_equal(stk_cpu_init(NULL, NULL, &cpu), STK_OK);
+    for (size_t i = 0; stk_cpu_kernel_at(i); i++) {
+        const stk_kernel *k = stk_cpu_kernel_at(i);
+        if (!(cpu.isas & k->isa)) {
+            print_message("not here: %s\n", k->name);
+            continue;
+        }
+        check_kernel(k);
+        ran++;
+    }
+    print_message("%u kernels equal the reference\n", ran);
+}
+
+static void test_masks(void **state)
+{
+    (void)state;
+    stk_cpu cpu;
+    assert_int_equal(stk_cpu_init("scalar", NULL, &cpu), STK_OK);
+    assert_ptr_equal(stk_cpu_matmul(&cpu, STK_FORMAT_X16, &stk_type_q4_0), stk_matmul_ref);
+    assert_int_equal(stk_cpu_init("mmx", NULL, &cpu), STK_INVALID);
+    assert_int_equal(stk_cpu_init("f32", NULL, &cpu), STK_OK);
+    assert_ptr_equal(stk_cpu_down(&cpu, STK_FORMAT_BUNDLE_DOWN, &stk_type_q4_0), stk_down_f32_ref);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_kernels),
+                                       cmocka_unit_test(test_masks)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
