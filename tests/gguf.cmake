@@ -1,0 +1,1 @@
+stk_test(types SOURCES test_types.c LINK stk_model)
