@@ -5,6 +5,7 @@
 
 enum { LINE_BYTES_MAX = 1024 };
 
+STK_PRINTF(3, 0)
 static void write_line(const stk_log *log, stk_log_level level, const char *fmt, va_list args)
 {
     char line[LINE_BYTES_MAX];

@@ -62,7 +62,7 @@ stk_status stk_gguf_take(stk_gguf_cursor *cursor, uint64_t count, const char *wh
 
 stk_status stk_gguf_take_u32(stk_gguf_cursor *cursor, const char *what, uint32_t *out)
 {
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     stk_status status = stk_gguf_take(cursor, sizeof *out, what, &p);
     if (status == STK_OK)
         memcpy(out, p, sizeof *out);
@@ -71,7 +71,7 @@ stk_status stk_gguf_take_u32(stk_gguf_cursor *cursor, const char *what, uint32_t
 
 stk_status stk_gguf_take_u64(stk_gguf_cursor *cursor, const char *what, uint64_t *out)
 {
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     stk_status status = stk_gguf_take(cursor, sizeof *out, what, &p);
     if (status == STK_OK)
         memcpy(out, p, sizeof *out);
@@ -81,7 +81,7 @@ stk_status stk_gguf_take_u64(stk_gguf_cursor *cursor, const char *what, uint64_t
 stk_status stk_gguf_take_string(stk_gguf_cursor *cursor, const char *what, stk_str *out)
 {
     uint64_t len;
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     stk_status status = stk_gguf_take_u64(cursor, what, &len);
     if (status == STK_OK)
         status = stk_gguf_take(cursor, len, what, &p);
@@ -119,7 +119,7 @@ static stk_status take_array_header(stk_gguf_cursor *cursor, uint32_t *kind, uin
 
 static stk_status skip_array(stk_gguf_cursor *cursor, uint32_t kind, uint64_t count, uint32_t depth)
 {
-    const uint8_t *p;
+    const uint8_t *p = NULL;
     stk_str string;
     uint32_t inner_kind;
     uint64_t inner_count;

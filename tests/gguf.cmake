@@ -1,0 +1,3 @@
+stk_test(types SOURCES test_types.c LINK stk_model)
+stk_test(gguf SOURCES test_gguf.c LINK stk_model)
+stk_test(gguf_hostile SOURCES test_gguf_hostile.c LINK stk_model)
