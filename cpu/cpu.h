@@ -7,7 +7,7 @@
 #define STK_CPU_CPU_H
 
 #include "base/log.h"
-#include "cpu/matrix.h"
+#include "model/matrix.h"
 #include <stddef.h>
 #include <stdint.h>
 

@@ -2,7 +2,7 @@
 #include "tests/kernel/kernel_test.h"
 
 #include "base/half.h"
-#include "cpu/matrix.h"
+#include "model/matrix.h"
 
 // Random blocks with sane half scales.
 static uint8_t *random_rows(const stk_type *type, uint32_t rows, uint32_t cols, uint64_t *seed)

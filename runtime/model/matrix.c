@@ -1,4 +1,4 @@
-#include "cpu/matrix.h"
+#include "model/matrix.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,10 +1,10 @@
-// cpu/matrix.h: a weight matrix in one of the layouts the kernels read.
+// model/matrix.h: a weight matrix in one of the layouts the kernels read.
 //
 // Owns nothing: a matrix is a view of bytes that the store or the loader keeps. The layouts are
 // lossless rearrangements of what the GGUF holds, described here once; stk_matrix_unpack32 reads
 // any of them and is the definition that every packed kernel is tested against.
-#ifndef STK_CPU_MATRIX_H
-#define STK_CPU_MATRIX_H
+#ifndef STK_MODEL_MATRIX_H
+#define STK_MODEL_MATRIX_H
 
 #include "model/types.h"
 #include <stdint.h>

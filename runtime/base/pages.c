@@ -1,0 +1,23 @@
+#include "base/pages.h"
+
+#include <sys/mman.h>
+
+enum { HUGE_BYTES = 2 << 20 };
+
+void *stk_pages_alloc(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    // Small areas would be rounded up to 2 MiB and break the byte counts of the memory plan.
+    if (bytes >= 8 * (size_t)HUGE_BYTES)
+        madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+void stk_pages_free(void *pages, size_t bytes)
+{
+    if (pages)
+        munmap(pages, bytes);
+}

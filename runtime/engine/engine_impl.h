@@ -1,0 +1,115 @@
+// engine/engine_impl.h: what the files of this room share. Not for other rooms.
+#ifndef STK_ENGINE_ENGINE_IMPL_H
+#define STK_ENGINE_ENGINE_IMPL_H
+
+#include "base/team.h"
+#include "cpu/cpu.h"
+#include "engine/engine.h"
+#include "engine/session.h"
+#include "engine/weights.h"
+#include "store/expert_store.h"
+
+// Kernels for a layer's experts, which may be of other types than the next layer's.
+typedef struct stk_expert_kernels {
+    stk_matmul_fn gate;
+    stk_gather_fn up;
+    stk_down_fn down;
+} stk_expert_kernels;
+
+struct stk_engine {
+    const stk_log *log;
+    stk_gguf *gguf;
+    stk_model model;
+    stk_cpu cpu;
+    stk_team *team;
+    stk_weights weights;
+    stk_expert_store *store;
+    stk_expert_kernels *expert_kernels; // [layer_count]
+};
+
+// Rows of activations with their Q8 form.
+typedef struct stk_acts {
+    uint32_t n;
+    float *x;      // [rows][n]
+    int8_t *q;     // [rows][n]
+    float *d;      // [rows][n/32]
+    int32_t *sum;  // [rows][n/32]
+    stk_act *rows; // [rows], pointing into the above
+} stk_acts;
+
+// Keys and values of one layer: [sequence][kv head][capacity][head_dim], a ring over positions.
+typedef struct stk_kv_layer {
+    uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
+    uint16_t *k, *v;
+} stk_kv_layer;
+
+// What one worker needs to itself.
+typedef struct stk_expert_scratch {
+    float *gate;      // [tile][ffn]
+    float *h;         // [ffn]
+    float *up;        // [ffn], of the active neurons in order
+    int8_t *q;        // [ffn]
+    float *d;         // [ffn/32]
+    int32_t *sum;     // [ffn/32]
+    uint32_t *active; // [ffn]
+    uint32_t *first;  // [ffn/32 + 1]
+    float *parts;     // [STK_EXPERT_PARTS][width padded]
+    stk_act *acts;    // [tile]
+    float *attend_o;  // [2][heads per KV head][head_dim]
+} stk_expert_scratch;
+
+enum { STK_EXPERT_TILE = 32 }; // tokens an expert takes at once
+
+struct stk_session {
+    stk_engine *engine;
+    uint32_t context_tokens, sequence_count, batch_rows_max;
+    uint32_t *length;  // [sequence]
+    uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
+    stk_kv_layer *kv;  // [layer]
+    void *kv_pages;
+    uint64_t kv_bytes;
+
+    // The batch of the forward in progress.
+    const stk_row *rows;
+    uint32_t row_count;
+    uint32_t logit_count;
+    uint32_t *logit_rows;  // [batch]: row of each logits slot
+    uint32_t *logit_slot;  // [batch]: slot of each row, UINT32_MAX without
+
+    // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
+    void *scratch_pages;
+    uint64_t scratch_bytes;
+    uint32_t width_padded;
+    float *x;              // [batch][width], the residual stream
+    stk_act *x_acts;       // [batch], x only, for the router
+    float *rope;           // [batch][rope_dim]: cosines, then sines
+    stk_acts normed;       // [batch], width
+    stk_acts attended;     // [batch], heads * head_dim
+    float *q, *k, *v;      // [batch][...]
+    float *projected;      // [batch][width]: attention's output
+    float *router_logits;  // [batch][experts padded to 16]
+    uint32_t *chosen;      // [batch][used]
+    float *chosen_weights; // [batch][used]
+    uint32_t *expert_first; // [experts + 1]
+    uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
+    float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
+    float *expert_outputs; // [batch * used][width padded]
+    stk_expert_scratch *workers; // [worker_count]
+    float *logits;         // [batch][vocab padded to 16]
+    size_t vocab_padded;
+};
+
+// Up to this many (row, expert) pairs the workers share single experts part by part; above it
+// whole experts are handed out and each expert is read once for all its rows.
+enum { STK_PAIRS_SPLIT_MAX = 32 };
+
+// One layer's phases, each called by every worker between barriers.
+void stk_forward_worker(stk_worker *worker, void *session);
+void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
+void stk_group_pairs(stk_session *s);
+void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
+void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
+void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
+void stk_experts_combine_row(stk_session *s, uint32_t row);
+
+#endif

@@ -1,0 +1,151 @@
+// The one forward pass: every worker runs it together, phases are separated by barriers.
+#include "engine/engine_impl.h"
+
+#include <math.h>
+
+// Rows of a matrix are handed out in runs of this many; a multiple of 16.
+enum { ROWS_PER_TAKE = 64 };
+
+static void embed_row(stk_session *s, uint32_t row)
+{
+    const stk_model *m = &s->engine->model;
+    const stk_row *r = &s->rows[row];
+    stk_matrix_dequantize_row(&s->engine->weights.embedding, (uint32_t)r->token,
+                              s->x + (size_t)row * m->width);
+    uint32_t half = m->rope_dim / 2;
+    float *cosines = s->rope + (size_t)row * m->rope_dim, *sines = cosines + half;
+    for (uint32_t i = 0; i < half; i++) {
+        double exponent = 2.0 * (double)i / (double)m->rope_dim;
+        double angle = (double)r->position / pow((double)m->rope_theta, exponent);
+        cosines[i] = (float)cos(angle);
+        sines[i] = (float)sin(angle);
+    }
+}
+
+static void quantize_row(stk_session *s, stk_acts *acts, uint32_t row)
+{
+    s->engine->cpu.quantize(acts->x + (size_t)row * acts->n, acts->n,
+                            acts->q + (size_t)row * acts->n, acts->d + (size_t)row * (acts->n / 32),
+                            acts->sum + (size_t)row * (acts->n / 32));
+}
+
+// normed.rows[to] = rmsnorm(x of row), quantised.
+static void norm_row(stk_session *s, uint32_t row, const float *weight, uint32_t to)
+{
+    const stk_model *m = &s->engine->model;
+    s->engine->cpu.rmsnorm(s->x + (size_t)row * m->width, weight, m->rms_epsilon, m->width,
+                           s->normed.x + (size_t)to * m->width);
+    quantize_row(s, &s->normed, to);
+}
+
+// One of several products of the same phase: y[count][stride] = linear . acts.
+typedef struct product {
+    const stk_linear *linear;
+    const stk_act *acts;
+    float *y;
+    size_t stride;
+} product;
+
+static uint32_t takes(const product *p)
+{
+    return (p->linear->matrix.rows + ROWS_PER_TAKE - 1) / ROWS_PER_TAKE;
+}
+
+static void multiply(stk_worker *worker, const product *products, uint32_t product_count,
+                     uint32_t row_count)
+{
+    uint32_t total = 0, task, end;
+    for (uint32_t i = 0; i < product_count; i++)
+        total += takes(&products[i]);
+    while (stk_worker_take(worker, total, 1, &task, &end)) {
+        const product *p = products;
+        for (; task >= takes(p); p++)
+            task -= takes(p);
+        const stk_matrix *w = &p->linear->matrix;
+        uint32_t from = task * ROWS_PER_TAKE;
+        uint32_t to = w->rows - from < ROWS_PER_TAKE ? w->rows : from + ROWS_PER_TAKE;
+        p->linear->matmul(w, from, to, p->acts, row_count, p->y + from, p->stride);
+    }
+    stk_worker_barrier(worker);
+}
+
+static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
+{
+    const stk_model *m = &s->engine->model;
+    const stk_layer_weights *w = &s->engine->weights.layers[layer];
+    size_t q_width = (size_t)m->head_count * m->head_dim;
+    size_t kv_width = (size_t)m->kv_head_count * m->head_dim;
+    const product products[] = {
+        {&w->router, s->x_acts, s->router_logits, (m->expert_count + 15) / 16 * 16},
+        {&w->q, s->normed.rows, s->q, q_width},
+        {&w->k, s->normed.rows, s->k, kv_width},
+        {&w->v, s->normed.rows, s->v, kv_width},
+    };
+    uint32_t row, end;
+    multiply(worker, products, 4, s->row_count);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+        stk_route_row(s, layer, row);
+        stk_attention_prepare_row(s, layer, row);
+    }
+    stk_worker_barrier(worker);
+    stk_attention_worker(s, worker, layer);
+    stk_worker_barrier(worker);
+    if (worker->index == 0)
+        stk_group_pairs(s);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end))
+        quantize_row(s, &s->attended, row);
+    stk_worker_barrier(worker);
+    const product output = {&w->output, s->attended.rows, s->projected, m->width};
+    multiply(worker, &output, 1, s->row_count);
+}
+
+static void add_projected(stk_session *s, uint32_t row)
+{
+    uint32_t width = s->engine->model.width;
+    float *x = s->x + (size_t)row * width;
+    const float *y = s->projected + (size_t)row * width;
+    for (uint32_t i = 0; i < width; i++)
+        x[i] = x[i] + y[i];
+}
+
+static void head_block(stk_session *s, stk_worker *worker)
+{
+    const stk_weights *w = &s->engine->weights;
+    uint32_t slot, end;
+    while (stk_worker_take(worker, s->logit_count, 1, &slot, &end))
+        norm_row(s, s->logit_rows[slot], w->output_norm, slot);
+    stk_worker_barrier(worker);
+    const product head = {&w->head, s->normed.rows, s->logits, s->vocab_padded};
+    multiply(worker, &head, 1, s->logit_count);
+}
+
+void stk_forward_worker(stk_worker *worker, void *argument)
+{
+    stk_session *s = argument;
+    const stk_model *m = &s->engine->model;
+    uint32_t row, end;
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+        embed_row(s, row);
+        norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
+    }
+    stk_worker_barrier(worker);
+    for (uint32_t layer = 0; layer < m->layer_count; layer++) {
+        const stk_layer_weights *w = s->engine->weights.layers;
+        attention_block(s, worker, layer);
+        while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+            add_projected(s, row);
+            norm_row(s, row, w[layer].ffn_norm, row);
+        }
+        stk_worker_barrier(worker);
+        stk_experts_worker(s, worker, layer);
+        stk_worker_barrier(worker);
+        while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+            stk_experts_combine_row(s, row);
+            if (layer + 1 < m->layer_count)
+                norm_row(s, row, w[layer + 1].attn_norm, row);
+        }
+        stk_worker_barrier(worker);
+    }
+    if (s->logit_count > 0)
+        head_block(s, worker);
+}

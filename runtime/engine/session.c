@@ -1,0 +1,290 @@
+#include "engine/engine_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pages.h"
+
+enum { BATCH_ROWS_DEFAULT = 256, BATCH_ROWS_MAX = 1 << 16, SEQUENCES_MAX = 1 << 16 };
+
+// Hands out 64-byte aligned pieces; run once without memory to count, once to place.
+typedef struct carver {
+    uint8_t *base;
+    uint64_t at;
+} carver;
+
+static void *carve(carver *c, uint64_t count, size_t size)
+{
+    void *p = c->base ? c->base + c->at : NULL;
+    c->at += (count * size + 63) / 64 * 64;
+    return p;
+}
+
+static void carve_acts(carver *c, stk_acts *acts, uint32_t rows, uint32_t n)
+{
+    acts->n = n;
+    acts->x = carve(c, (uint64_t)rows * n, sizeof *acts->x);
+    acts->q = carve(c, (uint64_t)rows * n, sizeof *acts->q);
+    acts->d = carve(c, (uint64_t)rows * (n / 32), sizeof *acts->d);
+    acts->sum = carve(c, (uint64_t)rows * (n / 32), sizeof *acts->sum);
+    acts->rows = carve(c, rows, sizeof *acts->rows);
+    for (uint32_t i = 0; i < rows && c->base; i++)
+        acts->rows[i] = (stk_act){acts->x + (size_t)i * n, acts->q + (size_t)i * n,
+                                  acts->d + (size_t)i * (n / 32), acts->sum + (size_t)i * (n / 32)};
+}
+
+static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
+{
+    const stk_model *m = &s->engine->model;
+    uint32_t ffn = m->ffn_width;
+    stk_expert_scratch piece = {
+        .gate = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.gate),
+        .h = carve(c, ffn, sizeof *piece.h),
+        .up = carve(c, ffn, sizeof *piece.up),
+        .q = carve(c, ffn, sizeof *piece.q),
+        .d = carve(c, ffn / 32, sizeof *piece.d),
+        .sum = carve(c, ffn / 32, sizeof *piece.sum),
+        .active = carve(c, ffn, sizeof *piece.active),
+        .first = carve(c, ffn / 32 + 1, sizeof *piece.first),
+        .parts = carve(c, (uint64_t)STK_EXPERT_PARTS * s->width_padded, sizeof *piece.parts),
+        .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
+        .attend_o = carve(c, (uint64_t)m->head_count / m->kv_head_count * m->head_dim,
+                          sizeof *piece.attend_o),
+    };
+    if (c->base)
+        *w = piece;
+}
+
+static void carve_scratch(carver *c, stk_session *s)
+{
+    const stk_model *m = &s->engine->model;
+    uint64_t rows = s->batch_rows_max, pairs = rows * m->expert_used_count;
+    uint32_t heads_width = m->head_count * m->head_dim, kv_width = m->kv_head_count * m->head_dim;
+    s->length = carve(c, s->sequence_count, sizeof *s->length);
+    s->highest = carve(c, s->sequence_count, sizeof *s->highest);
+    s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
+    s->logit_slot = carve(c, rows, sizeof *s->logit_slot);
+    s->x = carve(c, rows * m->width, sizeof *s->x);
+    s->x_acts = carve(c, rows, sizeof *s->x_acts);
+    s->rope = carve(c, rows * m->rope_dim, sizeof *s->rope);
+    carve_acts(c, &s->normed, s->batch_rows_max, m->width);
+    carve_acts(c, &s->attended, s->batch_rows_max, heads_width);
+    s->q = carve(c, rows * heads_width, sizeof *s->q);
+    s->k = carve(c, rows * kv_width, sizeof *s->k);
+    s->v = carve(c, rows * kv_width, sizeof *s->v);
+    s->projected = carve(c, rows * m->width + STK_ROW_PAD, sizeof *s->projected);
+    s->router_logits =
+        carve(c, rows * ((m->expert_count + 15) / 16 * 16), sizeof *s->router_logits);
+    s->chosen = carve(c, pairs, sizeof *s->chosen);
+    s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
+    s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
+    s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
+    s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
+                            sizeof *s->part_outputs);
+    s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
+    uint32_t workers = stk_engine_thread_count(s->engine);
+    s->workers = carve(c, workers, sizeof *s->workers);
+    for (uint32_t i = 0; i < workers; i++)
+        carve_worker(c, c->base ? &s->workers[i] : NULL, s);
+    s->logits = carve(c, rows * s->vocab_padded, sizeof *s->logits); // touched only when asked for
+    for (uint32_t i = 0; i < s->batch_rows_max && c->base; i++)
+        s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
+}
+
+static stk_status take_scratch(stk_session *s)
+{
+    carver count = {NULL, 0};
+    carve_scratch(&count, s);
+    s->scratch_bytes = count.at;
+    s->scratch_pages = stk_pages_alloc(count.at);
+    if (!s->scratch_pages)
+        return stk_fail(s->engine->log, STK_NO_MEMORY, "cannot reserve %.1f MiB of scratch",
+                        (double)count.at / 0x1p20);
+    carver place = {s->scratch_pages, 0};
+    carve_scratch(&place, s);
+    return STK_OK;
+}
+
+static uint32_t layer_capacity(const stk_session *s, uint32_t layer, bool full)
+{
+    uint64_t window = s->engine->model.layers[layer].window_tokens, need = s->context_tokens;
+    // A batch is written before its first row attends, so the ring holds both.
+    if (window != 0 && !full && window + s->batch_rows_max < need)
+        need = window + s->batch_rows_max;
+    return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
+}
+
+static stk_status take_kv(stk_session *s, bool full)
+{
+    const stk_model *m = &s->engine->model;
+    s->kv = calloc(m->layer_count, sizeof *s->kv);
+    if (!s->kv)
+        return STK_NO_MEMORY;
+    uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        s->kv[i].capacity_tokens = layer_capacity(s, i, full);
+        s->kv_bytes += 2 * per_token * s->kv[i].capacity_tokens * sizeof(uint16_t);
+    }
+    s->kv_pages = stk_pages_alloc(s->kv_bytes);
+    if (!s->kv_pages)
+        return stk_fail(s->engine->log, STK_NO_MEMORY,
+                        "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
+                        (double)s->kv_bytes / 0x1p30, s->context_tokens);
+    uint16_t *at = s->kv_pages;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        s->kv[i].k = at;
+        s->kv[i].v = at + per_token * s->kv[i].capacity_tokens;
+        at += 2 * per_token * s->kv[i].capacity_tokens;
+    }
+    return STK_OK;
+}
+
+stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
+                            stk_session **out)
+{
+    const stk_model *m = &engine->model;
+    uint32_t sequences = options->sequence_count ? options->sequence_count : 1;
+    uint32_t batch = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
+    uint32_t context = options->context_tokens ? options->context_tokens : m->context_tokens;
+    if (sequences > SEQUENCES_MAX || batch > BATCH_ROWS_MAX || context > 1u << 30)
+        return stk_fail(engine->log, STK_INVALID,
+                        "%u sequences, %u rows per batch or a context of %u tokens is too much",
+                        sequences, batch, context);
+    if (context > m->context_tokens)
+        stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
+                 context, m->context_tokens);
+    stk_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return STK_NO_MEMORY;
+    s->engine = engine;
+    s->context_tokens = context;
+    s->sequence_count = sequences;
+    s->batch_rows_max = batch;
+    s->width_padded = (m->width + STK_OUTPUT_PAD - 1) / STK_OUTPUT_PAD * STK_OUTPUT_PAD;
+    s->vocab_padded = (m->vocab_size + STK_ROW_PAD - 1) / STK_ROW_PAD * STK_ROW_PAD;
+    stk_status status = take_kv(s, options->full_kv);
+    if (status == STK_OK)
+        status = take_scratch(s);
+    if (status != STK_OK) {
+        stk_session_close(&s);
+        return status;
+    }
+    *out = s;
+    return STK_OK;
+}
+
+void stk_session_close(stk_session **session)
+{
+    stk_session *s = *session;
+    if (!s)
+        return;
+    stk_pages_free(s->kv_pages, s->kv_bytes);
+    stk_pages_free(s->scratch_pages, s->scratch_bytes);
+    free(s->kv);
+    free(s);
+    *session = NULL;
+}
+
+// Rows of a sequence must continue it without a gap; leaves the lengths as they were.
+static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count)
+{
+    const stk_log *log = s->engine->log;
+    stk_status status = STK_OK;
+    uint32_t checked = 0;
+    if (count == 0 || count > s->batch_rows_max)
+        return stk_fail(log, STK_INVALID, "a batch of %u rows; 1 to %u are possible", count,
+                        s->batch_rows_max);
+    for (; checked < count; checked++) {
+        const stk_row *r = &rows[checked];
+        if (r->sequence >= s->sequence_count)
+            status = stk_fail(log, STK_INVALID, "row %u: sequence %u of %u", checked, r->sequence,
+                              s->sequence_count);
+        else if (r->token < 0 || (uint32_t)r->token >= s->engine->model.vocab_size)
+            status = stk_fail(log, STK_INVALID, "row %u: token %d is outside the vocabulary of %u",
+                              checked, r->token, s->engine->model.vocab_size);
+        else if (r->position >= s->context_tokens)
+            status = stk_fail(log, STK_INVALID, "row %u: position %u is past the context of %u",
+                              checked, r->position, s->context_tokens);
+        else if (r->position != s->length[r->sequence])
+            status = stk_fail(log, STK_INVALID, "row %u: position %u does not continue sequence %u, which holds %u tokens",
+                              checked, r->position, r->sequence, s->length[r->sequence]);
+        if (status != STK_OK)
+            break;
+        s->length[r->sequence]++;
+    }
+    for (uint32_t i = 0; i < checked; i++)
+        s->length[rows[i].sequence]--;
+    return status;
+}
+
+stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
+{
+    stk_status status = check_rows(s, rows, count);
+    if (status != STK_OK)
+        return status;
+    s->rows = rows;
+    s->row_count = count;
+    s->logit_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
+        if (rows[i].logits)
+            s->logit_rows[s->logit_count++] = i;
+    }
+    stk_team_run(s->engine->team, stk_forward_worker, s);
+    s->rows = NULL; // the caller's
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t length = ++s->length[rows[i].sequence];
+        if (length > s->highest[rows[i].sequence])
+            s->highest[rows[i].sequence] = length;
+    }
+    return STK_OK;
+}
+
+const float *stk_session_logits(const stk_session *s, uint32_t row_index)
+{
+    if (row_index >= s->row_count || s->logit_slot[row_index] == UINT32_MAX)
+        return NULL;
+    return s->logits + s->logit_slot[row_index] * s->vocab_padded;
+}
+
+uint32_t stk_session_length(const stk_session *s, uint32_t sequence)
+{
+    return sequence < s->sequence_count ? s->length[sequence] : 0;
+}
+
+stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t length_tokens)
+{
+    if (sequence >= s->sequence_count || length_tokens > s->length[sequence])
+        return stk_fail(s->engine->log, STK_INVALID, "cannot cut sequence %u to %u tokens",
+                        sequence, length_tokens);
+    const stk_model *m = &s->engine->model;
+    for (uint32_t i = 0; i < m->layer_count && length_tokens > 0; i++) {
+        uint32_t window = m->layers[i].window_tokens, capacity = s->kv[i].capacity_tokens;
+        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1 : 0;
+        uint32_t oldest_held =
+            s->highest[sequence] > capacity ? s->highest[sequence] - capacity : 0;
+        if (oldest_needed < oldest_held)
+            return stk_fail(s->engine->log, STK_INVALID,
+                            "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
+                            sequence, length_tokens, i);
+    }
+    s->length[sequence] = length_tokens;
+    if (length_tokens == 0)
+        s->highest[sequence] = 0;
+    return STK_OK;
+}
+
+uint32_t stk_session_context_tokens(const stk_session *s)
+{
+    return s->context_tokens;
+}
+
+uint32_t stk_session_batch_rows_max(const stk_session *s)
+{
+    return s->batch_rows_max;
+}
+
+uint64_t stk_session_kv_bytes(const stk_session *s)
+{
+    return s->kv_bytes;
+}

@@ -1,0 +1,199 @@
+#include "engine/weights.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pages.h"
+#include "store/model_file.h"
+
+enum { TENSORS_PER_LAYER = 7, ALIGN = 64, ROWS_PER_TASK = 512 };
+
+// One tensor to bring in: a matrix to pack, or a vector to turn into floats.
+typedef struct item {
+    const stk_gguf_tensor *tensor;
+    stk_linear *linear;   // or
+    const float **vector; // one of the two
+    uint64_t at;          // in pages
+    uint32_t rows, cols;
+    uint32_t first_task;  // tasks are runs of ROWS_PER_TASK rows
+} item;
+
+typedef struct load_job {
+    item *items;
+    uint32_t count, task_count;
+    uint8_t *pages;
+    const stk_model_file *file;
+    const stk_log *log;
+    atomic_uint done;
+    atomic_int status;
+} load_job;
+
+static void add_matrix(load_job *job, const stk_gguf_tensor *tensor, stk_linear *linear)
+{
+    job->items[job->count++] = (item){.tensor = tensor,
+                                      .linear = linear,
+                                      .cols = (uint32_t)tensor->dims[0],
+                                      .rows = (uint32_t)tensor->dims[1]};
+}
+
+static void add_vector(load_job *job, const stk_gguf_tensor *tensor, const float **vector)
+{
+    job->items[job->count++] = (item){
+        .tensor = tensor, .vector = vector, .cols = (uint32_t)tensor->dims[0], .rows = 1};
+}
+
+static stk_format format_of(const item *i)
+{
+    return stk_dense_format(i->tensor->type, i->cols);
+}
+
+static void list_items(load_job *job, const stk_model *model, stk_weights *w)
+{
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        const stk_layer *l = &model->layers[i];
+        stk_layer_weights *to = &w->layers[i];
+        add_vector(job, l->attn_norm, &to->attn_norm);
+        add_vector(job, l->ffn_norm, &to->ffn_norm);
+        add_matrix(job, l->attn_q, &to->q);
+        add_matrix(job, l->attn_k, &to->k);
+        add_matrix(job, l->attn_v, &to->v);
+        add_matrix(job, l->attn_output, &to->output);
+        add_matrix(job, l->router, &to->router);
+    }
+    add_vector(job, model->output_norm, &w->output_norm);
+    add_matrix(job, model->output, &w->head);
+}
+
+// Gives every item its place, and the tasks their numbers. Returns the bytes needed.
+static uint64_t place_items(load_job *job, uint64_t at)
+{
+    for (uint32_t i = 0; i < job->count; i++) {
+        item *it = &job->items[i];
+        it->at = at;
+        it->first_task = job->task_count;
+        job->task_count += (it->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
+        uint64_t bytes = it->vector ? 4 * (uint64_t)it->cols
+                                    : stk_dense_bytes(it->tensor->type, format_of(it), it->rows,
+                                                      it->cols);
+        at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    return at;
+}
+
+static stk_status load_rows(load_job *job, const item *it, uint32_t begin, uint32_t count,
+                            uint8_t *buffer)
+{
+    uint64_t row_bytes = stk_type_row_bytes(it->tensor->type, it->cols);
+    stk_status status = stk_model_file_read(job->file, it->tensor, begin * row_bytes,
+                                            count * row_bytes, buffer);
+    if (status != STK_OK)
+        return status;
+    if (it->vector)
+        it->tensor->type->dequantize(buffer, (float *)(void *)(job->pages + it->at), it->cols);
+    else
+        stk_dense_pack(it->tensor->type, format_of(it), it->rows, it->cols, begin, count, buffer,
+                       job->pages + it->at);
+    return STK_OK;
+}
+
+static uint64_t buffer_bytes(const load_job *job)
+{
+    uint64_t bytes = 1;
+    for (uint32_t i = 0; i < job->count; i++) {
+        uint64_t rows = job->items[i].rows < ROWS_PER_TASK ? job->items[i].rows : ROWS_PER_TASK;
+        uint64_t need = rows * stk_type_row_bytes(job->items[i].tensor->type, job->items[i].cols);
+        bytes = need > bytes ? need : bytes;
+    }
+    return bytes;
+}
+
+static void load_worker(stk_worker *worker, void *argument)
+{
+    load_job *job = argument;
+    uint8_t *buffer = malloc(buffer_bytes(job));
+    if (!buffer)
+        atomic_store(&job->status, STK_NO_MEMORY);
+    uint32_t task, end, i = 0;
+    while (stk_worker_take(worker, job->task_count, 1, &task, &end)) {
+        if (atomic_load(&job->status) != STK_OK)
+            break;
+        while (i + 1 < job->count && job->items[i + 1].first_task <= task)
+            i++; // tasks come in rising order
+        const item *it = &job->items[i];
+        uint32_t begin = (task - it->first_task) * ROWS_PER_TASK;
+        uint32_t rows = it->rows - begin < ROWS_PER_TASK ? it->rows - begin : ROWS_PER_TASK;
+        stk_status status = load_rows(job, it, begin, rows, buffer);
+        if (status != STK_OK)
+            atomic_store(&job->status, (int)status);
+        uint32_t done = atomic_fetch_add(&job->done, 1) + 1;
+        if (worker->index == 0 || done == job->task_count)
+            stk_progress(job->log, "loading attention and head", done, job->task_count);
+    }
+    free(buffer);
+}
+
+static void publish(const load_job *job, const stk_cpu *cpu)
+{
+    for (uint32_t i = 0; i < job->count; i++) {
+        const item *it = &job->items[i];
+        if (it->vector) {
+            *it->vector = (const float *)(const void *)(job->pages + it->at);
+            continue;
+        }
+        stk_format format = format_of(it);
+        it->linear->matrix =
+            (stk_matrix){it->tensor->type, format, it->rows, it->cols, job->pages + it->at};
+        it->linear->matmul = stk_cpu_matmul(cpu, format, it->tensor->type);
+    }
+}
+
+stk_status stk_weights_load(const stk_gguf *gguf, const stk_model *model, const stk_cpu *cpu,
+                            stk_team *team, const stk_log *log, stk_weights *out)
+{
+    stk_weights w = {0};
+    load_job job = {.log = log};
+    stk_model_file *file = NULL;
+    stk_linear embedding;
+    stk_status status = STK_NO_MEMORY;
+    w.layers = calloc(model->layer_count, sizeof *w.layers);
+    job.items = calloc(model->layer_count * TENSORS_PER_LAYER + 3, sizeof *job.items);
+    if (!w.layers || !job.items)
+        goto done;
+    list_items(&job, model, &w);
+    if (model->output != model->token_embd)
+        add_matrix(&job, model->token_embd, &embedding);
+    w.bytes = place_items(&job, 0);
+    w.pages = stk_pages_alloc(w.bytes);
+    if (!w.pages) {
+        stk_error(log, "cannot reserve %.2f GiB for attention and head", (double)w.bytes / 0x1p30);
+        goto done;
+    }
+    job.pages = w.pages;
+    status = stk_model_file_open(gguf, log, &file);
+    if (status != STK_OK)
+        goto done;
+    job.file = file;
+    stk_team_run(team, load_worker, &job);
+    status = (stk_status)atomic_load(&job.status);
+    if (status != STK_OK)
+        goto done;
+    publish(&job, cpu);
+    w.embedding = model->output != model->token_embd ? embedding.matrix : w.head.matrix;
+
+done:
+    stk_model_file_close(&file);
+    free(job.items);
+    if (status == STK_OK)
+        *out = w;
+    else
+        stk_weights_free(&w);
+    return status;
+}
+
+void stk_weights_free(stk_weights *weights)
+{
+    free(weights->layers);
+    stk_pages_free(weights->pages, weights->bytes);
+    memset(weights, 0, sizeof *weights);
+}

@@ -1,0 +1,59 @@
+#include "store/expert_layout.h"
+
+#include <string.h>
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+stk_expert_layout stk_expert_layout_of(const stk_model *model, const stk_layer *layer)
+{
+    stk_expert_layout l;
+    memset(&l, 0, sizeof l);
+    uint32_t width = model->width, ffn = model->ffn_width;
+    int neurons = model->down_layout == STK_DOWN_ROWS_ARE_NEURONS;
+    const stk_type *gate = layer->gate_experts->type, *up = layer->up_experts->type;
+    const stk_type *down = layer->down_experts->type;
+    l.gate = (stk_matrix){gate, stk_dense_format(gate, width), ffn, width, NULL};
+    l.up = (stk_matrix){up, STK_FORMAT_ROWS, ffn, width, NULL};
+    l.down = (stk_matrix){down, neurons ? STK_FORMAT_ROWS_T : STK_FORMAT_ROWS,
+                          neurons ? ffn : width, neurons ? width : ffn, NULL};
+    l.up_at = round_up(stk_dense_bytes(gate, l.gate.format, ffn, width), 64);
+    if (up == &stk_type_q4_0 && down == &stk_type_q4_0) {
+        l.bundle = stk_bundle_of(width, ffn, neurons);
+        l.up.format = neurons ? STK_FORMAT_BUNDLE_T_UP : STK_FORMAT_BUNDLE_UP;
+        l.down.format = neurons ? STK_FORMAT_BUNDLE_T_DOWN : STK_FORMAT_BUNDLE_DOWN;
+        l.down_at = l.up_at;
+        l.slot_bytes = l.up_at + stk_bundle_bytes(&l.bundle);
+    } else {
+        l.down_at = l.up_at + round_up(ffn * stk_type_row_bytes(up, width), 64);
+        l.slot_bytes = l.down_at + l.down.rows * stk_type_row_bytes(down, l.down.cols);
+    }
+    l.slot_bytes = round_up(l.slot_bytes, 4096);
+    l.source_bytes = ffn * stk_type_row_bytes(gate, width) + ffn * stk_type_row_bytes(up, width) +
+                     l.down.rows * stk_type_row_bytes(down, l.down.cols);
+    return l;
+}
+
+stk_expert stk_expert_at(const stk_expert_layout *layout, const uint8_t *slot)
+{
+    stk_expert e = {layout->gate, layout->up, layout->down};
+    e.gate.data = slot;
+    e.up.data = slot + layout->up_at;
+    e.down.data = slot + layout->down_at;
+    return e;
+}
+
+void stk_expert_pack(const stk_expert_layout *l, const void *gate, const void *up, const void *down,
+                     uint8_t *slot)
+{
+    stk_dense_pack(l->gate.type, l->gate.format, l->gate.rows, l->gate.cols, 0, l->gate.rows, gate,
+                   slot);
+    if (l->bundle.group_bytes != 0) {
+        stk_bundle_pack(&l->bundle, up, down, slot + l->up_at);
+        return;
+    }
+    memcpy(slot + l->up_at, up, l->up.rows * stk_type_row_bytes(l->up.type, l->up.cols));
+    memcpy(slot + l->down_at, down, l->down.rows * stk_type_row_bytes(l->down.type, l->down.cols));
+}
