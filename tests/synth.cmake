@@ -1,0 +1,1 @@
+stk_test(synth SOURCES test_synth.c LINK stk_model)
