@@ -125,7 +125,7 @@ static void test_random_damage(void **unused)
 
 // A header made by hand, field by field.
 static struct {
-    uint8_t data[4096];
+    uint8_t data[1 << 17];
     size_t size;
 } h;
 
@@ -210,6 +210,12 @@ static void test_values(void **unused)
     header(3, 0, 1);
     text("");
     refused(STK_FORMAT, 64, "empty name", "byte 24");
+    char long_name[65537];
+    memset(long_name, 'n', 65536);
+    long_name[65536] = 0;
+    header(3, 0, 1);
+    text(long_name);
+    refused(STK_FORMAT, 64, "key 1 of 1: name of 65536 bytes", "byte 24");
     header(3, 0, 1);
     text("k");
     u32(13);
