@@ -4,3 +4,6 @@ stk_test(tokenizer
 stk_test(tokenizer_pre
   SOURCES test_tokenizer_pre.c
   LINK stk_model)
+stk_test(tokenizer_gguf
+  SOURCES test_tokenizer_gguf.c ${PROJECT_SOURCE_DIR}/runtime/cli/cmd_tokenize.c
+  LINK stk_model PkgConfig::JANSSON)
