@@ -3,31 +3,19 @@
 
 #include <stdlib.h>
 
+// With U+FF5C and U+2581 for the bars.
+#define DEEPSEEK_END                                                                               \
+    "<\xef\xbd\x9c"                                                                                \
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"
+
 // Tokens that end a text or a turn by their name, in the models that are in use. The file's eos is
 // often only one of the several a model was trained with.
 static const char *const end_names[] = {
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|eot|>",
-    "<|return|>",
-    "<|call|>",
-    "<end_of_turn>",
-    "<EOT>",
-    "_<EOT>",
-    "<|EOT|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<|end_of_text|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<end_of_utterance>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "<|endoftext|>", "<|im_end|>",    "<|end|>",      "<|eot_id|>",         "<|eom_id|>",
+    "<|eot|>",       "<|return|>",    "<|call|>",     "<end_of_turn>",      "<EOT>",
+    "_<EOT>",        "<|EOT|>",       "<|flush|>",    "<|calls|>",          "<|end_of_text|>",
+    "<|fim_pad|>",   "<|repo_name|>", "<|file_sep|>", "<end_of_utterance>", "<|END_OF_TURN_TOKEN|>",
+    DEEPSEEK_END,
 };
 
 static bool is_end_name(stk_str text)

@@ -2,8 +2,7 @@
 
 #include <stdlib.h>
 
-enum { RANK_NONE = UINT32_MAX };
-static const uint32_t position_none = UINT32_MAX;
+static const uint32_t rank_none = UINT32_MAX, position_none = UINT32_MAX;
 
 static size_t mix(uint64_t h)
 {
@@ -211,7 +210,7 @@ static uint64_t heap_pop(stk_bpe_scratch *scratch)
 static void pair_update(const stk_tokenizer *tokenizer, stk_bpe_scratch *scratch, uint32_t at)
 {
     uint32_t right = scratch->next[at];
-    scratch->ranks[at] = RANK_NONE;
+    scratch->ranks[at] = rank_none;
     if (right == position_none)
         return;
     const stk_bpe_merge *merge = merge_find(&tokenizer->bpe, scratch->ids[at], scratch->ids[right]);
@@ -225,7 +224,7 @@ static void pair_merge(const stk_tokenizer *tokenizer, stk_bpe_scratch *scratch,
 {
     uint32_t gone = scratch->next[at], after = scratch->next[gone];
     scratch->ids[at] = merge_find(&tokenizer->bpe, scratch->ids[at], scratch->ids[gone])->result;
-    scratch->ranks[gone] = RANK_NONE;
+    scratch->ranks[gone] = rank_none;
     scratch->next[at] = after;
     if (after != position_none)
         scratch->prev[after] = at;
