@@ -1,0 +1,3 @@
+stk_test(detokenizer
+  SOURCES test_detokenizer.c vocab_bytes.c
+  LINK stk_model)

@@ -1,0 +1,9 @@
+stk_test(tokenizer
+  SOURCES test_tokenizer.c vocab_bytes.c vocab_qwen2.c
+  LINK stk_model PkgConfig::JANSSON Threads::Threads)
+stk_test(tokenizer_pre
+  SOURCES test_tokenizer_pre.c
+  LINK stk_model)
+stk_test(tokenizer_gguf
+  SOURCES test_tokenizer_gguf.c ${PROJECT_SOURCE_DIR}/runtime/cli/cmd_tokenize.c
+  LINK stk_model PkgConfig::JANSSON)
