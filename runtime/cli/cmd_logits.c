@@ -148,13 +148,6 @@ static stk_status write_all(job *j)
     return status;
 }
 
-static int exit_code_of(stk_status status)
-{
-    return status == STK_OK          ? STK_EXIT_DONE
-           : status == STK_CANCELLED ? STK_EXIT_INTERRUPTED
-                                     : STK_EXIT_FAILED;
-}
-
 static int write_to_file(job *j)
 {
     const char *path = j->options.output_path;
@@ -176,7 +169,7 @@ static int write_to_file(job *j)
         stk_error(log, "%s: %s", path, strerror(error));
     if (status != STK_OK && is_regular) // a device is not ours to remove
         unlink(path);
-    return exit_code_of(status);
+    return stk_exit_code(status);
 }
 
 static int write_to_output(job *j)
@@ -186,7 +179,7 @@ static int write_to_output(job *j)
     int error = status == STK_IO ? errno : 0;
     if (status == STK_OK)
         error = stk_output_write("", 0); // flush
-    return error ? stk_output_failed(error) : exit_code_of(status);
+    return error ? stk_output_failed(error) : stk_exit_code(status);
 }
 
 static const char *misused(const logits_options *o)
@@ -230,8 +223,9 @@ int stk_cmd_logits(int argc, char **argv)
     stk_console_open(&console, &j.console);
     engine.model_path = path;
     engine.log = &j.console.log;
-    exit_code = STK_EXIT_FAILED;
-    if (open_job(&j, &engine) == STK_OK)
+    stk_status status = open_job(&j, &engine);
+    exit_code = stk_exit_code(status);
+    if (status == STK_OK)
         exit_code = strcmp(j.options.output_path, "-") == 0 ? write_to_output(&j)
                                                             : write_to_file(&j);
     stk_session_close(&j.session);

@@ -130,7 +130,7 @@ static int measure(job *j)
         int exit_code = print_result(j, &result);
         return status == STK_OK ? exit_code : STK_EXIT_INTERRUPTED;
     }
-    return status == STK_CANCELLED ? STK_EXIT_INTERRUPTED : STK_EXIT_FAILED;
+    return stk_exit_code(status);
 }
 
 int stk_cmd_ppl(int argc, char **argv)
@@ -161,7 +161,8 @@ int stk_cmd_ppl(int argc, char **argv)
     stk_console_open(&console, &j.console);
     engine.model_path = path;
     engine.log = &j.console.log;
-    exit_code = open_job(&j, &engine) == STK_OK ? measure(&j) : STK_EXIT_FAILED;
+    stk_status status = open_job(&j, &engine);
+    exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);
     stk_session_close(&j.session);
     free(j.tokens);
     stk_text_model_close(&j.model);

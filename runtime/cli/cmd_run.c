@@ -164,8 +164,9 @@ static int continue_text(stk_run *run, stk_str text)
     unsigned flags = STK_ENCODE_BOS | (run->options.has_special ? STK_ENCODE_SPECIAL : 0u);
     int32_t *prompt;
     uint32_t count;
-    if (stk_text_model_encode(&run->model, text, flags, &prompt, &count) != STK_OK)
-        return STK_EXIT_FAILED;
+    stk_status status = stk_text_model_encode(&run->model, text, flags, &prompt, &count);
+    if (status != STK_OK)
+        return stk_exit_code(status);
     if (!run->options.hides_prompt)
         print(run, text);
     if (run->output_error) {
@@ -173,7 +174,7 @@ static int continue_text(stk_run *run, stk_str text)
         return stk_output_failed(run->output_error);
     }
     stk_generate_stats stats;
-    stk_status status = stk_run_generate(run, prompt, count, &stats);
+    status = stk_run_generate(run, prompt, count, &stats);
     if (run->options.is_json && status == STK_OK)
         run->output_error = stk_run_print_json(run, prompt, count, &stats);
     free(prompt);
@@ -214,13 +215,14 @@ static int run_with_model(stk_run *run, const stk_engine_options *engine,
 {
     stk_str text = {"", 0};
     char *owned = NULL;
-    int exit_code = STK_EXIT_FAILED;
     // The prompt first: a missing file should not cost the loading of a model.
-    if (run->options.is_chat || read_prompt(run, &text, &owned) == STK_OK) {
-        if (open_run(run, engine, session) == STK_OK)
-            exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
-        close_run(run);
-    }
+    stk_status status = run->options.is_chat ? STK_OK : read_prompt(run, &text, &owned);
+    if (status == STK_OK)
+        status = open_run(run, engine, session);
+    int exit_code = stk_exit_code(status);
+    if (status == STK_OK)
+        exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
+    close_run(run);
     free(owned);
     return exit_code;
 }

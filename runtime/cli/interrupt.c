@@ -20,6 +20,7 @@ void stk_interrupt_install(void)
     sigaction(SIGINT, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 const atomic_int *stk_interrupt_flag(void)

@@ -30,8 +30,8 @@ static stk_status read_stream(FILE *file, const char *name, const stk_log *log, 
     if (ferror(file)) {
         int error = errno;
         free(data);
-        return stk_fail(log, error == EINTR ? STK_CANCELLED : STK_IO, "%s: %s", name,
-                        strerror(error));
+        return error == EINTR ? STK_CANCELLED // by Ctrl-C, which needs no message
+                              : stk_fail(log, STK_IO, "%s: %s", name, strerror(error));
     }
     *out = (stk_str){data, length};
     return STK_OK;
