@@ -1,0 +1,27 @@
+// cli/arguments.h: a sub-command's flags from its option tables, by argp.
+//
+// The only place that knows argp. Prints --help to standard output and every mistake to standard
+// error, with what is allowed or the nearest flag.
+#ifndef STK_CLI_ARGUMENTS_H
+#define STK_CLI_ARGUMENTS_H
+
+#include "base/options.h"
+
+typedef struct stk_arguments {
+    const char *positional_doc; // "MODEL [TEXT]"
+    const char *doc;            // first paragraph of --help
+    const stk_option_binding *bindings;
+    uint32_t binding_count;
+    uint32_t positional_min, positional_max;
+    const char **positionals; // [positional_max], filled in order, the rest NULL; borrowed argv
+} stk_arguments;
+
+// Sets the defaults, then reads argv, where argv[0] is the name shown ("stoker run"). True: go on.
+// False: --help was printed or a mistake reported; return *exit_code.
+bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, int *exit_code);
+
+// Reports a combination of options that makes no sense, in the same words, and returns the exit
+// code. message is a phrase: "-p and -f exclude each other".
+int stk_arguments_misused(const char *name, const char *message);
+
+#endif

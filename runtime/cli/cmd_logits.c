@@ -1,0 +1,236 @@
+// cli/cmd_logits.c: stoker logits MODEL: what the model says after every token, for other tools.
+//
+// The file is float32, little endian, [tokens][vocab]. A file that could not be written whole is
+// removed.
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/read_text.h"
+#include "cli/text_model.h"
+#include "engine/option_tables.h"
+#include "engine/session.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "logits are written as they lie in memory"
+#endif
+
+enum { BATCH_ROWS = 64 };
+
+typedef struct logits_options {
+    const char *ids, *prompt, *output_path;
+    uint32_t batch_rows;
+    bool has_special;
+} logits_options;
+
+#define FIELD(name) .offset = offsetof(logits_options, name)
+static const stk_option logits_table_options[] = {
+    {.flag = "ids",
+     .type = STK_OPTION_STRING,
+     .unit = "1,2,3|@FILE",
+     .doc = "token ids, or a file of them",
+     FIELD(ids)},
+    {.flag = "prompt",
+     .letter = 'p',
+     .type = STK_OPTION_STRING,
+     .unit = "TEXT",
+     .doc = "text instead of ids",
+     FIELD(prompt)},
+    {.flag = "special",
+     .type = STK_OPTION_BOOL,
+     .doc = "control tokens written in the text count as such",
+     FIELD(has_special)},
+    {.flag = "output",
+     .letter = 'o',
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "where to write; - is standard output",
+     FIELD(output_path)},
+    {.flag = "batch",
+     .type = STK_OPTION_U32,
+     .min = 1,
+     .max = 65536,
+     .unit = "ROWS",
+     .fallback = "64",
+     .doc = "tokens per forward pass",
+     FIELD(batch_rows)},
+};
+static const stk_option_table logits_table = {
+    "Logits", logits_table_options, sizeof logits_table_options / sizeof *logits_table_options};
+
+typedef struct job {
+    logits_options options;
+    stk_console console;
+    stk_text_model model;
+    stk_session *session;
+    int32_t *ids;
+    uint32_t count;
+    FILE *file;
+} job;
+
+static stk_status read_ids(job *j)
+{
+    const char *text = j->options.ids;
+    const stk_log *log = &j->console.log;
+    uint32_t vocab = stk_engine_model(j->model.engine)->vocab_size;
+    stk_status status;
+    if (!text) {
+        unsigned flags = STK_ENCODE_BOS | (j->options.has_special ? STK_ENCODE_SPECIAL : 0u);
+        status = stk_text_model_encode(&j->model, stk_str_of(j->options.prompt), flags, &j->ids,
+                                       &j->count);
+    } else if (text[0] == '@') {
+        stk_str list;
+        status = stk_text_read(text + 1, log, &list);
+        if (status == STK_OK) {
+            status = stk_ids_parse(list, vocab, log, &j->ids, &j->count);
+            free((char *)list.data);
+        }
+    } else {
+        status = stk_ids_parse(stk_str_of(text), vocab, log, &j->ids, &j->count);
+    }
+    if (status == STK_OK && j->count == 0)
+        return stk_fail(log, STK_INVALID, "there are no tokens");
+    return status;
+}
+
+static stk_status open_job(job *j, const stk_engine_options *engine)
+{
+    stk_status status = stk_text_model_open(engine, &j->model);
+    if (status == STK_OK)
+        status = read_ids(j);
+    if (status != STK_OK)
+        return status;
+    uint32_t rows = j->options.batch_rows < j->count ? j->options.batch_rows : j->count;
+    const stk_session_options session = {.context_tokens = j->count, .batch_rows_max = rows};
+    return stk_session_open(j->model.engine, &session, &j->session);
+}
+
+// Runs rows [start, start + count) and writes their logits. errno says why STK_IO was returned by
+// the write; a failed forward pass has been logged and leaves errno 0.
+static stk_status write_rows(job *j, stk_row *rows, uint32_t start, uint32_t count)
+{
+    uint32_t vocab = stk_engine_model(j->model.engine)->vocab_size;
+    for (uint32_t i = 0; i < count; i++)
+        rows[i] = (stk_row){.position = start + i, .token = j->ids[start + i], .logits = true};
+    stk_status status = stk_session_forward(j->session, rows, count);
+    errno = 0;
+    for (uint32_t i = 0; i < count && status == STK_OK; i++)
+        if (fwrite(stk_session_logits(j->session, i), sizeof(float), vocab, j->file) != vocab)
+            status = STK_IO;
+    return status;
+}
+
+static stk_status write_all(job *j)
+{
+    uint32_t batch = stk_session_batch_rows_max(j->session);
+    stk_row *rows = malloc(batch * sizeof *rows);
+    if (!rows)
+        return stk_fail(&j->console.log, STK_NO_MEMORY, "no memory for %u rows", batch);
+    stk_status status = STK_OK;
+    for (uint32_t done = 0; done < j->count && status == STK_OK;) {
+        uint32_t count = j->count - done < batch ? j->count - done : batch;
+        status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
+                                                   : write_rows(j, rows, done, count);
+        done += count;
+        if (status == STK_OK)
+            stk_progress(&j->console.log, "computing logits", done, j->count);
+    }
+    int error = errno;
+    free(rows);
+    errno = error;
+    return status;
+}
+
+static int write_to_file(job *j)
+{
+    const char *path = j->options.output_path;
+    const stk_log *log = &j->console.log;
+    j->file = fopen(path, "wb");
+    if (!j->file) {
+        stk_error(log, "%s: %s", path, strerror(errno));
+        return STK_EXIT_FAILED;
+    }
+    struct stat info;
+    bool is_regular = fstat(fileno(j->file), &info) == 0 && S_ISREG(info.st_mode);
+    stk_status status = write_all(j);
+    int error = status == STK_IO ? errno : 0;
+    if (fclose(j->file) != 0 && status == STK_OK) {
+        error = errno;
+        status = STK_IO;
+    }
+    if (error)
+        stk_error(log, "%s: %s", path, strerror(error));
+    if (status != STK_OK && is_regular) // a device is not ours to remove
+        unlink(path);
+    return stk_exit_code(status);
+}
+
+static int write_to_output(job *j)
+{
+    j->file = stdout;
+    stk_status status = write_all(j);
+    int error = status == STK_IO ? errno : 0;
+    if (status == STK_OK)
+        error = stk_output_write("", 0); // flush
+    return error ? stk_output_failed(error) : stk_exit_code(status);
+}
+
+static const char *misused(const logits_options *o)
+{
+    if (!o->ids == !o->prompt)
+        return "give either --ids or --prompt";
+    if (!o->output_path)
+        return "say where to write with -o FILE";
+    if (strcmp(o->output_path, "-") == 0 && isatty(STDOUT_FILENO))
+        return "logits are binary: not to a terminal";
+    return NULL;
+}
+
+int stk_cmd_logits(int argc, char **argv)
+{
+    stk_engine_options engine = {0};
+    stk_console_options console = {0};
+    job j = {0};
+    const char *path;
+    const stk_option_binding bindings[] = {
+        {&logits_table, &j.options},
+        {&stk_engine_option_table, &engine},
+        {&stk_console_option_table, &console},
+    };
+    const stk_arguments arguments = {
+        .positional_doc = "MODEL",
+        .doc = "Writes the logits after every given token: float32, little endian, "
+               "[tokens][vocab].",
+        .bindings = bindings,
+        .binding_count = sizeof bindings / sizeof *bindings,
+        .positional_min = 1,
+        .positional_max = 1,
+        .positionals = &path,
+    };
+    int exit_code;
+    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+        return exit_code;
+    const char *message = misused(&j.options);
+    if (message)
+        return stk_arguments_misused(argv[0], message);
+    stk_console_open(&console, &j.console);
+    engine.model_path = path;
+    engine.log = &j.console.log;
+    stk_status status = open_job(&j, &engine);
+    exit_code = stk_exit_code(status);
+    if (status == STK_OK)
+        exit_code = strcmp(j.options.output_path, "-") == 0 ? write_to_output(&j)
+                                                            : write_to_file(&j);
+    stk_session_close(&j.session);
+    free(j.ids);
+    stk_text_model_close(&j.model);
+    stk_console_close(&j.console);
+    return exit_code;
+}

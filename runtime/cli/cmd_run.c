@@ -1,0 +1,269 @@
+// cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/read_text.h"
+#include "cli/run.h"
+#include "cli/run_json.h"
+#include "engine/option_tables.h"
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define FIELD(name) .offset = offsetof(stk_run_options, name)
+
+static const stk_option run_options[] = {
+    {.flag = "prompt",
+     .letter = 'p',
+     .type = STK_OPTION_STRING,
+     .unit = "TEXT",
+     .doc = "text to continue; - reads standard input",
+     FIELD(prompt)},
+    {.flag = "file",
+     .letter = 'f',
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "file with the text to continue",
+     FIELD(prompt_path)},
+    {.flag = "chat", .type = STK_OPTION_BOOL, .doc = "questions and answers", FIELD(is_chat)},
+    {.flag = "system",
+     .type = STK_OPTION_STRING,
+     .unit = "TEXT",
+     .doc = "instructions a chat starts with",
+     FIELD(system)},
+    {.flag = "tokens",
+     .letter = 'n',
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .min = 1,
+     .unit = "N",
+     .fallback = "auto",
+     .doc = "stop after N tokens; auto goes on until the text ends or the context is full",
+     FIELD(tokens_max)},
+    {.flag = "special",
+     .type = STK_OPTION_BOOL,
+     .doc = "control tokens written in the prompt count as such",
+     FIELD(has_special)},
+    {.flag = "no-echo",
+     .type = STK_OPTION_BOOL,
+     .doc = "do not print the prompt",
+     FIELD(hides_prompt)},
+    {.flag = "json",
+     .type = STK_OPTION_BOOL,
+     .doc = "print one JSON object: text, token ids, speeds",
+     FIELD(is_json)},
+};
+static const stk_option_table run_table = {"Text", run_options,
+                                           sizeof run_options / sizeof *run_options};
+
+static double per_second(uint64_t count, uint64_t ns)
+{
+    return ns ? (double)count * 1e9 / (double)ns : 0;
+}
+
+void stk_run_report(const stk_run *run, const stk_generate_stats *s)
+{
+    uint32_t decoded = s->generated_tokens ? s->generated_tokens - 1 : 0;
+    stk_info(&run->console.log,
+             "prompt %u tokens in %.2f s, %.1f tokens/s; decode %u tokens in %.2f s, %.1f "
+             "tokens/s; ended by %s, seed %llu",
+             s->prompt_tokens, (double)s->prompt_ns * 1e-9,
+             per_second(s->prompt_tokens, s->prompt_ns), decoded, (double)s->decode_ns * 1e-9,
+             per_second(decoded, s->decode_ns), stk_finish_name(s->finish),
+             (unsigned long long)run->sampling.seed);
+}
+
+static void print(stk_run *run, stk_str text)
+{
+    if (!run->options.is_json && text.len_bytes && run->output_error == 0)
+        run->output_error = stk_output_write(text.data, text.len_bytes);
+}
+
+static bool on_token(void *user, int32_t id)
+{
+    stk_run *run = user;
+    run->ids[run->id_count++] = id;
+    if (!run->options.is_json) // which decodes all of them at the end
+        print(run, stk_text_model_feed(&run->model, id));
+    return run->output_error == 0;
+}
+
+static bool is_end(void *user, int32_t id)
+{
+    const stk_run *run = user;
+    return stk_tokenizer_is_end(run->model.tokenizer, id);
+}
+
+stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
+                            stk_generate_stats *stats)
+{
+    run->id_count = 0;
+    const stk_generate_options options = {
+        .session = run->session,
+        .sampler = run->sampler,
+        .log = &run->console.log,
+        .prompt = prompt,
+        .prompt_count = count,
+        .tokens_max = run->options.tokens_max,
+        .is_end = is_end,
+        .on_token = on_token,
+        .user = run,
+        .cancel = stk_interrupt_flag(),
+    };
+    stk_status status = stk_generate(&options, stats);
+    print(run, stk_detokenizer_flush(run->model.detokenizer));
+    return status;
+}
+
+static stk_status open_run(stk_run *run, const stk_engine_options *engine,
+                           const stk_session_options *session)
+{
+    const stk_log *log = &run->console.log;
+    stk_status status = stk_text_model_open(engine, &run->model);
+    if (status != STK_OK)
+        return status;
+    status = stk_session_open(run->model.engine, session, &run->session);
+    if (status != STK_OK)
+        return status;
+    stk_info(log, "%s kernels, %u threads, context %u tokens",
+             stk_engine_kernels(run->model.engine), stk_engine_thread_count(run->model.engine),
+             stk_session_context_tokens(run->session));
+    status = stk_sampler_open(&run->sampling, stk_engine_model(run->model.engine)->vocab_size,
+                              &run->sampler);
+    if (status != STK_OK)
+        return stk_fail(log, status, "sampler: %s", stk_status_name(status));
+    // One token may be drawn when the context is already full.
+    run->ids = malloc(((size_t)stk_session_context_tokens(run->session) + 1) * sizeof *run->ids);
+    return run->ids ? STK_OK : stk_fail(log, STK_NO_MEMORY, "no memory for the generated tokens");
+}
+
+static void close_run(stk_run *run)
+{
+    free(run->ids);
+    stk_sampler_close(&run->sampler);
+    stk_session_close(&run->session);
+    stk_text_model_close(&run->model);
+}
+
+// Standard output is served before anything else, so that what was generated before an error is
+// not lost.
+static int finish_text(stk_run *run, stk_status status, const stk_generate_stats *stats)
+{
+    print(run, stk_str_of("\n"));
+    if (run->output_error)
+        return stk_output_failed(run->output_error);
+    stk_run_report(run, stats);
+    if (status != STK_OK)
+        return STK_EXIT_FAILED;
+    return stats->finish == STK_FINISH_CANCELLED ? STK_EXIT_INTERRUPTED : STK_EXIT_DONE;
+}
+
+static int continue_text(stk_run *run, stk_str text)
+{
+    unsigned flags = STK_ENCODE_BOS | (run->options.has_special ? STK_ENCODE_SPECIAL : 0u);
+    int32_t *prompt;
+    uint32_t count;
+    stk_status status = stk_text_model_encode(&run->model, text, flags, &prompt, &count);
+    if (status != STK_OK)
+        return stk_exit_code(status);
+    if (!run->options.hides_prompt)
+        print(run, text);
+    if (run->output_error) {
+        free(prompt);
+        return stk_output_failed(run->output_error);
+    }
+    stk_generate_stats stats;
+    status = stk_run_generate(run, prompt, count, &stats);
+    if (run->options.is_json && status == STK_OK)
+        run->output_error = stk_run_print_json(run, prompt, count, &stats);
+    free(prompt);
+    return finish_text(run, status, &stats);
+}
+
+// The prompt comes from exactly one place; standard input serves when it is not a terminal.
+static const char *misused(const stk_run_options *o)
+{
+    int sources = (o->prompt != NULL) + (o->prompt_path != NULL) + o->is_chat;
+    if (sources > 1)
+        return "give only one of --prompt, --file and --chat";
+    if (o->system && !o->is_chat)
+        return "--system belongs to --chat";
+    if (o->is_json && o->is_chat)
+        return "--json and --chat exclude each other";
+    if (sources == 0 && isatty(STDIN_FILENO))
+        return "give a prompt with -p TEXT or -f FILE, or --chat";
+    return NULL;
+}
+
+static stk_status read_prompt(const stk_run *run, stk_str *text, char **owned)
+{
+    const stk_run_options *o = &run->options;
+    if (o->prompt && !(o->prompt[0] == '-' && !o->prompt[1])) {
+        *text = stk_str_of(o->prompt);
+        return STK_OK;
+    }
+    stk_status status = stk_text_read(o->prompt_path ? o->prompt_path : "-", &run->console.log,
+                                      text);
+    if (status == STK_OK)
+        *owned = (char *)text->data;
+    return status;
+}
+
+static int run_with_model(stk_run *run, const stk_engine_options *engine,
+                          const stk_session_options *session)
+{
+    stk_str text = {"", 0};
+    char *owned = NULL;
+    // The prompt first: a missing file should not cost the loading of a model.
+    stk_status status = run->options.is_chat ? STK_OK : read_prompt(run, &text, &owned);
+    if (status == STK_OK)
+        status = open_run(run, engine, session);
+    int exit_code = stk_exit_code(status);
+    if (status == STK_OK)
+        exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
+    close_run(run);
+    free(owned);
+    return exit_code;
+}
+
+int stk_cmd_run(int argc, char **argv)
+{
+    stk_engine_options engine = {0};
+    stk_session_options session = {0};
+    stk_console_options console = {0};
+    stk_run run = {.name = argv[0]};
+    const char *path;
+    const stk_option_binding bindings[] = {
+        {&run_table, &run.options},
+        {&stk_sampler_option_table, &run.sampling},
+        {&stk_engine_option_table, &engine},
+        {&stk_session_option_table, &session},
+        {&stk_console_option_table, &console},
+    };
+    const stk_arguments arguments = {
+        .positional_doc = "MODEL",
+        .doc = "Writes the continuation of a prompt, or answers questions.\vWithout -p, -f and "
+               "--chat the prompt is read from standard input.",
+        .bindings = bindings,
+        .binding_count = sizeof bindings / sizeof *bindings,
+        .positional_min = 1,
+        .positional_max = 1,
+        .positionals = &path,
+    };
+    int exit_code;
+    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+        return exit_code;
+    const char *message = misused(&run.options);
+    if (message)
+        return stk_arguments_misused(argv[0], message);
+    if (run.sampling.seed == 0 && getrandom(&run.sampling.seed, sizeof run.sampling.seed, 0) < 0)
+        run.sampling.seed = 1;
+    run.sampling.seed >>= run.sampling.seed > UINT32_MAX ? 32 : 0; // short enough to type again
+    stk_console_open(&console, &run.console);
+    engine.model_path = path;
+    engine.log = &run.console.log;
+    exit_code = run_with_model(&run, &engine, &session);
+    stk_console_close(&run.console);
+    return exit_code;
+}

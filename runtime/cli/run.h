@@ -1,0 +1,43 @@
+// cli/run.h: what `stoker run` shares with its chat.
+#ifndef STK_CLI_RUN_H
+#define STK_CLI_RUN_H
+
+#include "cli/console.h"
+#include "cli/text_model.h"
+#include "engine/generate.h"
+#include "engine/sampler.h"
+#include "engine/session.h"
+
+typedef struct stk_run_options {
+    const char *prompt; // "-": standard input
+    const char *prompt_path;
+    const char *system;  // of a chat
+    uint32_t tokens_max; // 0: until the text ends
+    bool is_chat, is_json, hides_prompt, has_special;
+} stk_run_options;
+
+// An open model, ready to generate. Thread-safety: none.
+typedef struct stk_run {
+    const char *name; // "stoker run"
+    stk_run_options options;
+    stk_sampler_options sampling;
+    stk_console console;
+    stk_text_model model;
+    stk_session *session;
+    stk_sampler *sampler;
+    int32_t *ids; // generated in this call, room for the whole context
+    uint32_t id_count;
+    int output_error; // errno of standard output, ends the run
+} stk_run;
+
+// Generates after prompt[0..count) on sequence 0 and, unless --json, streams to standard output.
+STK_CHECKED stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
+                                        stk_generate_stats *stats);
+
+// With --verbose: one line of tokens and speeds.
+void stk_run_report(const stk_run *run, const stk_generate_stats *stats);
+
+// Questions and answers until the end of the input. Returns the exit code.
+int stk_run_chat(stk_run *run);
+
+#endif

@@ -1,0 +1,127 @@
+#include "engine/generate.h"
+
+#include <time.h>
+
+enum { CHUNK_ROWS_MAX = 1024 }; // bounds the stack; batches beyond it are split
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+const char *stk_finish_name(stk_finish finish)
+{
+    switch (finish) {
+    case STK_FINISH_END:
+        return "end";
+    case STK_FINISH_LENGTH:
+        return "length";
+    case STK_FINISH_CONTEXT:
+        return "context";
+    case STK_FINISH_CANCELLED:
+        return "cancelled";
+    case STK_FINISH_CALLER:
+        return "caller";
+    }
+    return "unknown";
+}
+
+static bool is_cancelled(const stk_generate_options *o)
+{
+    // Relaxed: the flag carries no data with it.
+    return o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed);
+}
+
+// Leaves the logits of the last prompt token in row *last_row of the last forward pass.
+static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats *stats,
+                              uint32_t *last_row)
+{
+    stk_row rows[CHUNK_ROWS_MAX];
+    uint32_t start = stk_session_length(o->session, o->sequence);
+    uint32_t chunk = stk_session_batch_rows_max(o->session);
+    if (chunk > CHUNK_ROWS_MAX)
+        chunk = CHUNK_ROWS_MAX;
+    for (uint32_t done = 0; done < o->prompt_count;) {
+        if (is_cancelled(o))
+            return STK_CANCELLED;
+        uint32_t count = o->prompt_count - done < chunk ? o->prompt_count - done : chunk;
+        for (uint32_t i = 0; i < count; i++)
+            rows[i] = (stk_row){
+                .sequence = o->sequence,
+                .position = start + done + i,
+                .token = o->prompt[done + i],
+                .logits = done + i + 1 == o->prompt_count,
+            };
+        stk_status status = stk_session_forward(o->session, rows, count);
+        if (status != STK_OK)
+            return status;
+        for (uint32_t i = 0; i < count; i++)
+            stk_sampler_accept(o->sampler, o->prompt[done + i]);
+        done += count;
+        stats->prompt_tokens = done;
+        *last_row = count - 1;
+        stk_progress(o->log, "reading the prompt", done, o->prompt_count);
+    }
+    return STK_OK;
+}
+
+// Draws a token and hands it on. True: it was not the last one, *token must be fed next.
+static bool draw(const stk_generate_options *o, uint32_t row, stk_generate_stats *stats,
+                 int32_t *token)
+{
+    *token = stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
+    stk_sampler_accept(o->sampler, *token);
+    stats->generated_tokens++;
+    bool go_on = !o->on_token || o->on_token(o->user, *token);
+    if (o->is_end && o->is_end(o->user, *token))
+        stats->finish = STK_FINISH_END;
+    else if (!go_on)
+        stats->finish = STK_FINISH_CALLER;
+    else if (o->tokens_max && stats->generated_tokens >= o->tokens_max)
+        stats->finish = STK_FINISH_LENGTH;
+    else if (stk_session_length(o->session, o->sequence) >= stk_session_context_tokens(o->session))
+        stats->finish = STK_FINISH_CONTEXT;
+    else if (is_cancelled(o))
+        stats->finish = STK_FINISH_CANCELLED;
+    else
+        return true;
+    return false;
+}
+
+stk_status stk_generate(const stk_generate_options *options, stk_generate_stats *stats)
+{
+    const stk_generate_options *o = options;
+    *stats = (stk_generate_stats){.finish = STK_FINISH_CANCELLED};
+    uint32_t length = stk_session_length(o->session, o->sequence);
+    uint32_t context = stk_session_context_tokens(o->session);
+    if (o->prompt_count == 0)
+        return stk_fail(o->log, STK_INVALID, "the prompt is empty");
+    if (o->prompt_count > context - length)
+        return stk_fail(o->log, STK_INVALID,
+                        "the prompt has %u tokens, but only %u of the context's %u are free",
+                        o->prompt_count, context - length, context);
+    uint64_t start = now_ns();
+    uint32_t row = 0;
+    stk_status status = read_prompt(o, stats, &row);
+    stats->prompt_ns = now_ns() - start;
+    if (status != STK_OK)
+        return status == STK_CANCELLED && is_cancelled(o) ? STK_OK : status;
+
+    start = now_ns();
+    int32_t token;
+    for (; draw(o, row, stats, &token); row = 0) {
+        stk_row next = {
+            .sequence = o->sequence,
+            .position = stk_session_length(o->session, o->sequence),
+            .token = token,
+            .logits = true,
+        };
+        status = stk_session_forward(o->session, &next, 1);
+        if (status != STK_OK)
+            break;
+    }
+    stats->decode_ns = now_ns() - start;
+    return status;
+}

@@ -1,0 +1,11 @@
+// engine/option_tables.h: the options of the engine, its sessions and the sampler.
+#ifndef STK_ENGINE_OPTION_TABLES_H
+#define STK_ENGINE_OPTION_TABLES_H
+
+#include "base/options.h"
+
+extern const stk_option_table stk_engine_option_table;  // over stk_engine_options
+extern const stk_option_table stk_session_option_table; // over stk_session_options
+extern const stk_option_table stk_sampler_option_table; // over stk_sampler_options
+
+#endif

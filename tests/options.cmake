@@ -1,0 +1,1 @@
+stk_test(options SOURCES test_options.c LINK stk_base)

@@ -1,0 +1,1 @@
+stk_test(sampler SOURCES test_sampler.c LINK stk_engine)

@@ -1,0 +1,1 @@
+stk_test(size SOURCES test_size.c LINK stk_base)

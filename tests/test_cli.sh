@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# test_cli.sh STOKER MODEL: exit codes, messages, pipes, full disks, Ctrl-C and determinism.
+set -u
+stoker=$(realpath "$1") model=$(realpath "$2")
+[ -r "$model" ] || exit 77
+dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failures=0
+
+fail()
+{
+    printf 'FAILED: %s\n' "$*"
+    sed 's/^/  stdout: /' out 2>/dev/null | head -c 600
+    sed 's/^/  stderr: /' err 2>/dev/null | head -c 600
+    failures=$((failures + 1))
+}
+
+# expect CODE ARGUMENT...: runs stoker, leaves its output in out and err
+expect()
+{
+    local code=$1 got
+    shift
+    "$stoker" "$@" >out 2>err </dev/null
+    got=$?
+    [ $got -eq "$code" ] || fail "stoker $* ended with $got, not $code"
+}
+
+says() { grep -qF -- "$1" err || fail "standard error lacks: $1"; }
+prints() { grep -qE -- "$1" out || fail "standard output lacks: $1"; }
+same() { cmp -s "$1" "$2" || fail "$3"; }
+
+# --- help, versions, mistakes
+expect 0 --help
+commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' out)
+[ "$(echo "$commands" | wc -w)" -ge 5 ] || fail "--help lists too few commands"
+expect 0 --version
+prints '^stoker [0-9]+\.[0-9]+'
+expect 2
+says 'Usage: stoker'
+expect 2 rnu
+says "did you mean 'run'"
+expect 2 frobnicate
+says "no command 'frobnicate'"
+expect 2 --verbose run
+expect 2 help frobnicate
+for command in $commands; do
+    expect 0 "$command" --help
+    prints "^Usage: stoker $command "
+    expect 0 help "$command"
+    prints "^Usage: stoker $command "
+    expect 2 "$command" --no-such-option
+    [ -s out ] && fail "stoker $command --no-such-option wrote to standard output"
+done
+expect 2 run
+says 'missing argument'
+expect 2 run "$model" -p x --tmep 1
+says 'did you mean --temp?'
+expect 2 run "$model" -p x --temp hot
+says "--temp: 'hot' is not a number from 0 to 100"
+expect 2 run "$model" -p x --temp
+says '--temp needs a value'
+expect 2 run "$model" -p x --threads 0
+says "--threads: '0' is not a whole number from 1"
+expect 2 run "$model" -p x --top 1
+says 'several options'
+expect 2 run "$model" -p x --json=1
+says 'takes no value'
+expect 2 run "$model" more -p x
+says "'more' is one argument too many"
+expect 2 run "$model" -p x -Z
+says 'no option -Z'
+expect 2 run "$model" -p x -f y
+says 'only one of'
+expect 2 run "$model" --chat --json
+expect 2 logits "$model" --ids 1
+says '-o FILE'
+expect 2 logits "$model" -o file
+says 'either --ids or --prompt'
+expect 2 ppl "$model"
+says '-f FILE'
+
+# --- files that are not there or not models
+expect 1 run no-such.gguf -p x
+says no-such.gguf
+expect 1 run "$model" -f no-such.txt
+says 'no-such.txt: No such file'
+echo 'not a model at all, just some text' >text.gguf
+expect 1 run text.gguf -p x
+says text.gguf
+expect 1 run "$dir" -p x
+
+# --- generation
+prompt='Once upon a time'
+expect 0 run "$model" -p "$prompt" -n 20 --seed 5
+prints "^$prompt"
+[ "$(wc -c <out)" -gt 20 ] || fail 'nothing was generated'
+[ -s err ] && fail 'a plain run wrote to standard error'
+cp out first
+expect 0 run "$model" -p "$prompt" -n 20 --seed 5
+same first out 'the same seed gave another text'
+expect 0 run "$model" -p "$prompt" -n 20 --seed 5 --threads 1 --batch 1
+same first out 'threads or batch size changed the text'
+printf %s "$prompt" >prompt.txt
+expect 0 run "$model" -f prompt.txt -n 20 --seed 5
+same first out '-f gave another text than -p'
+"$stoker" run "$model" -n 20 --seed 5 <prompt.txt >out 2>err
+same first out 'standard input gave another text than -p'
+"$stoker" run "$model" -p - -n 20 --seed 5 <prompt.txt >out 2>err
+same first out '-p - gave another text than -p'
+expect 0 run "$model" -p "$prompt" -n 20 --seed 6
+cmp -s first out && fail 'another seed gave the same text'
+expect 0 run "$model" -p "$prompt" -n 20 --seed 5 --no-echo
+printf '%s%s\n' "$prompt" "$(cat out)" >joined
+same first joined '--no-echo is not the text without its prompt'
+expect 0 run "$model" -p "$prompt" -n 5 --temp 0 --verbose
+says 'tokens/s'
+expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --json
+prints '^\{"text": ".*"prompt_ids": \[.*"ids": \[[0-9]+, [0-9]+, [0-9]+, [0-9]+\], "finish": "length"'
+expect 1 run "$model" -p "$prompt $prompt $prompt" -n 4 --ctx 4
+says 'but only 4'
+expect 0 run "$model" -p "$prompt" --ctx 24 --temp 0 --json
+prints '"finish": "(context|end)"'
+expect 1 run "$model" -p "$prompt" --cpu-mask no-such-mask
+
+# --- chat through a pipe
+printf 'Hello\n/help\n/reset\nHello\n/exit\nnot read\n' |
+    "$stoker" run "$model" --chat -n 8 --temp 0 >out 2>err || fail 'chat failed'
+says /system
+[ "$(wc -l <out)" -ge 2 ] || fail 'two questions got fewer than two lines'
+half=$(($(wc -c <out) / 2))
+cmp -s <(head -c $half out) <(tail -c $half out) || fail '/reset did not forget the first turn'
+
+# --- logits and tokens
+expect 0 tokenize "$model" "$prompt" --ids --bos
+tr -s ' \n' ',,' <out >ids
+expect 0 logits "$model" -p "$prompt" -o by-text
+expect 0 logits "$model" --ids @ids -o by-ids
+same by-text by-ids 'tokenize and logits disagree about the tokens'
+ids=$(sed 's/,*$//' ids)
+expect 0 logits "$model" --ids "$ids" -o by-row --batch 1 --threads 1
+same by-text by-row 'batch size or threads changed the logits'
+count=$(echo "$ids" | tr ',' '\n' | grep -c .)
+[ $(($(wc -c <by-text) % (count * 4))) -eq 0 ] || fail "$count rows do not divide the file"
+"$stoker" logits "$model" --ids "$ids" -o - >out 2>err
+same by-text out '-o - wrote something else'
+"$stoker" logits "$model" --ids "${ids%%,*}" -o - 2>err | cmp -s - <(head -c $(($(wc -c <by-text) / count)) by-text) ||
+    fail 'the first row depends on later tokens'
+for bad in 1,x 99999999 1,-2 ''; do
+    expect 1 logits "$model" --ids "$bad" -o bad
+    [ -e bad ] && fail "--ids '$bad' left a file"
+done
+says 'no tokens'
+
+# --- perplexity
+for i in 1 2 3 4 5 6; do
+    echo 'Once upon a time there was a little dog. The dog liked to run and play in the park.'
+done >story.txt
+expect 0 ppl "$model" -f story.txt --ctx 32
+prints '^perplexity [0-9]+\.[0-9]+ \+/- [0-9]+\.[0-9]+ \([0-9]+ chunks of 32 tokens'
+cp out first
+expect 0 ppl "$model" -f story.txt --ctx 32 --batch 5 --threads 1
+same first out 'batch size or threads changed the perplexity'
+expect 0 ppl "$model" -f story.txt --ctx 32 --chunks 1 --json
+prints '^\{"perplexity": [0-9.]+,.*"chunks": 1, "scored_tokens": 15,'
+expect 1 ppl "$model" -f story.txt --ctx 8192
+says 'one chunk needs 8192'
+
+# --- outputs that fail
+"$stoker" run "$model" -p "$prompt" -n 200 2>err | head -c 10 >out
+code=${PIPESTATUS[0]}
+[ "$code" -eq 0 ] && [ ! -s err ] || fail "a closed pipe ended with $code"
+if [ -c /dev/full ]; then
+    "$stoker" run "$model" -p "$prompt" -n 5 >/dev/full 2>err && fail 'a full disk went unnoticed'
+    says 'No space left'
+    "$stoker" --help >/dev/full 2>err && fail '--help to a full disk went unnoticed'
+    says 'No space left'
+    expect 1 logits "$model" --ids 1,2 -o /dev/full
+    says '/dev/full: No space left'
+    [ -c /dev/full ] || fail '/dev/full was removed'
+fi
+(ulimit -f 1 && exec "$stoker" logits "$model" --ids 1,2,3 -o limited 2>err)
+[ $? -eq 1 ] || fail 'a file-size limit is not a failure'
+says 'limited: File too large'
+[ -e limited ] && fail 'a partial file was left'
+expect 1 logits "$model" --ids 1 -o no-such-folder/file
+says 'no-such-folder/file: No such file'
+
+# --- Ctrl-C: once the prompt is there, generation has begun
+mkfifo pipe
+"$stoker" run "$model" -p "$prompt" -n 20000 --ctx 20000 --temp 0 >pipe 2>err &
+exec 3<pipe
+IFS= read -r -n 1 -u 3 first_byte
+kill -INT $!
+{ printf %s "$first_byte" && cat <&3; } >out
+wait $!
+code=$?
+exec 3<&-
+[ $code -eq 130 ] || fail "Ctrl-C ended with $code, not 130"
+prints "^$prompt"
+[ -z "$(tail -c 1 out)" ] || fail 'an interrupted text does not end with a newline'
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
