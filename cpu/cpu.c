@@ -4,6 +4,8 @@
 
 #include "cpu/ref/ref.h"
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 #include "cpu/x86/x86.h"
 #endif
 
@@ -25,9 +27,11 @@ static uint32_t detect_isas(void)
 {
     uint32_t isas = STK_ISA_F32;
 #if defined(__x86_64__)
+    unsigned eax, ebx, ecx = 0, edx;
     __builtin_cpu_init();
+    // clang does not know "f16c" by name
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+        __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C))
         isas |= STK_ISA_AVX2;
     if ((isas & STK_ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
