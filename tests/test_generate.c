@@ -10,6 +10,33 @@
 
 enum { VOCAB = 50 };
 
+// The linker sends every allocation of the program here (see generate.cmake).
+static uint32_t allocations;
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    allocations++;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    allocations++;
+    return __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    allocations++;
+    return __real_realloc(block, size);
+}
+
 // Stands in for engine/session.c: the token after t is always t + 1.
 struct stk_session {
     uint32_t length, context, batch_max;
@@ -102,7 +129,8 @@ static const int32_t prompt[] = {4, 9, 2, 7, 10, 20, 30};
 static stk_status generate(stk_session *session, seen *s, uint32_t tokens_max,
                            stk_generate_stats *stats)
 {
-    const stk_sampler_options greedy = {.top_p = 1, .repeat_penalty = 1};
+    const stk_sampler_options greedy = {
+        .top_p = 1, .repeat_penalty = 1.001f, .repeat_last = 8, .top_k = 3};
     const stk_log log = {on_log, on_progress, s, STK_LOG_INFO};
     stk_sampler *sampler;
     assert_int_equal(stk_sampler_open(&greedy, VOCAB, &sampler), STK_OK);
@@ -119,7 +147,10 @@ static stk_status generate(stk_session *session, seen *s, uint32_t tokens_max,
         .user = s,
         .cancel = &s->cancel,
     };
+    assert_true(allocations > 0); // the sampler's: the counter counts
+    allocations = 0;
     stk_status status = stk_generate(&options, stats);
+    assert_int_equal(allocations, 0);
     stk_sampler_close(&sampler);
     return status;
 }

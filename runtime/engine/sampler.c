@@ -201,14 +201,16 @@ static uint32_t filter(stk_sampler *sampler, summary s)
             mass += (double)weight(sampler->candidates[i].probability, s.best, 1);
         return cut(sampler, o->top_k, mass, s.best, &ended);
     }
-    if (o->top_p >= 1 && o->min_p <= 0) {
+    if (o->top_p >= 1) { // each candidate is judged alone: no order is needed
         uint32_t count = 0;
-        for (uint32_t i = 0; i < sampler->vocab_size; i++)
-            if (sampler->logits[i] > -INFINITY)
-                sampler->candidates[count++] = (stk_candidate){(int32_t)i, sampler->logits[i]};
+        for (uint32_t i = 0; i < sampler->vocab_size; i++) {
+            float logit = sampler->logits[i];
+            if (logit > -INFINITY && (o->min_p <= 0 || weight(logit, s.best, 1) >= o->min_p))
+                sampler->candidates[count++] = (stk_candidate){(int32_t)i, logit};
+        }
         return count;
     }
-    double mass = o->top_p < 1 ? mass_of_all(sampler, s.best) : 0;
+    double mass = mass_of_all(sampler, s.best);
     for (uint32_t count = SELECT_FIRST;; count *= SELECT_GROWTH) {
         if (count > s.alive || count > UINT32_MAX / SELECT_GROWTH)
             count = s.alive;

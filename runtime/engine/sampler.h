@@ -53,7 +53,7 @@ void stk_sampler_accept(stk_sampler *sampler, int32_t token);
 
 // Stages 1 to 6 on logits[vocab] (not changed). Writes a borrowed array, valid until the next call,
 // and returns its length, at least 1. Probabilities sum to 1 within rounding. Order: best first
-// when a filter is on, by id when none is. Uses no random number.
+// after top-k or top-p, else by id. Uses no random number.
 uint32_t stk_sampler_distribution(stk_sampler *sampler, const float *logits,
                                   const stk_candidate **out);
 
