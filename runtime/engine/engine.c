@@ -10,13 +10,13 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     return status;
 }
 
-static stk_status load_weights(stk_engine *engine)
+static stk_status load_weights(stk_engine *engine, const atomic_int *cancel)
 {
     const stk_model *model = &engine->model;
     stk_status status = stk_weights_load(engine->gguf, model, &engine->cpu, engine->team,
-                                         engine->log, &engine->weights);
+                                         engine->log, cancel, &engine->weights);
     if (status == STK_OK)
-        status = stk_expert_store_open(engine->gguf, model, engine->team, engine->log,
+        status = stk_expert_store_open(engine->gguf, model, engine->team, engine->log, cancel,
                                        &engine->store);
     if (status != STK_OK)
         return status;
@@ -48,7 +48,7 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = stk_team_open(&team, &engine->team);
     if (status == STK_OK)
-        status = load_weights(engine);
+        status = load_weights(engine, options->cancel);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;

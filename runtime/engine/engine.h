@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "model/gguf.h"
 #include "model/model.h"
+#include <stdatomic.h>
 #include <stdint.h>
 
 // Thread-safety: one forward pass at a time over all sessions of an engine.
@@ -18,10 +19,12 @@ typedef struct stk_engine_options {
     const stk_log *log;     // borrowed, must outlive the engine; NULL: silent
     uint32_t thread_count;  // workers, the caller's thread included; 0: one per usable core
     const char *cpu_mask;   // widest kernels allowed, "scalar", "avx2", "avx512"...; NULL: all
+    const atomic_int *cancel; // borrowed for the open: loading ends when it is non-zero; NULL: never
 } stk_engine_options;
 
 // Reads, checks and loads a model. *out is written only on STK_OK; the caller closes it.
-// Statuses: those of stk_gguf_open and stk_model_load, STK_NO_MEMORY, STK_INVALID (options).
+// Statuses: those of stk_gguf_open and stk_model_load, STK_NO_MEMORY, STK_INVALID (options),
+// STK_CANCELLED (nothing is logged).
 STK_CHECKED stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out);
 // Closes *engine (every session must be closed first) and sets it to NULL; NULL is allowed.
 void stk_engine_close(stk_engine **engine);

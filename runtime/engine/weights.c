@@ -25,6 +25,7 @@ typedef struct load_job {
     uint8_t *pages;
     const stk_model_file *file;
     const stk_log *log;
+    const atomic_int *cancel;
     atomic_uint done;
     atomic_int status;
 } load_job;
@@ -116,6 +117,8 @@ static void load_worker(stk_worker *worker, void *argument)
         atomic_store(&job->status, STK_NO_MEMORY);
     uint32_t task, end, i = 0;
     while (stk_worker_take(worker, job->task_count, 1, &task, &end)) {
+        if (job->cancel && atomic_load_explicit(job->cancel, memory_order_relaxed))
+            atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
             break;
         while (i + 1 < job->count && job->items[i + 1].first_task <= task)
@@ -149,10 +152,11 @@ static void publish(const load_job *job, const stk_cpu *cpu)
 }
 
 stk_status stk_weights_load(const stk_gguf *gguf, const stk_model *model, const stk_cpu *cpu,
-                            stk_team *team, const stk_log *log, stk_weights *out)
+                            stk_team *team, const stk_log *log, const atomic_int *cancel,
+                            stk_weights *out)
 {
     stk_weights w = {0};
-    load_job job = {.log = log};
+    load_job job = {.log = log, .cancel = cancel};
     stk_model_file *file = NULL;
     stk_linear embedding;
     stk_status status = STK_NO_MEMORY;

@@ -6,6 +6,7 @@
 #include "base/team.h"
 #include "cpu/cpu.h"
 #include "model/model.h"
+#include <stdatomic.h>
 
 // A matrix and the kernel that multiplies with it.
 typedef struct stk_linear {
@@ -28,10 +29,11 @@ typedef struct stk_weights {
     uint64_t bytes;
 } stk_weights;
 
-// Reads and packs; team works in parallel. STK_IO, STK_NO_MEMORY.
+// Reads and packs; team works in parallel. cancel: NULL, or non-zero ends it. STK_IO,
+// STK_NO_MEMORY, STK_CANCELLED.
 STK_CHECKED stk_status stk_weights_load(const stk_gguf *gguf, const stk_model *model,
                                         const stk_cpu *cpu, stk_team *team, const stk_log *log,
-                                        stk_weights *out);
+                                        const atomic_int *cancel, stk_weights *out);
 void stk_weights_free(stk_weights *weights);
 
 #endif

@@ -32,6 +32,7 @@ typedef struct load_job {
     stk_expert_store *store;
     const stk_model_file *file;
     const stk_log *log;
+    const atomic_int *cancel;
     atomic_uint loaded;
     atomic_int status;
 } load_job;
@@ -68,6 +69,8 @@ static void load_worker(stk_worker *worker, void *argument)
         atomic_store(&job->status, STK_NO_MEMORY);
     uint32_t total = model->layer_count * model->expert_count, begin, end;
     while (stk_worker_take(worker, total, 1, &begin, &end)) {
+        if (job->cancel && atomic_load_explicit(job->cancel, memory_order_relaxed))
+            atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
             break;
         stk_status status =
@@ -82,13 +85,13 @@ static void load_worker(stk_worker *worker, void *argument)
 }
 
 static stk_status load_all(stk_expert_store *store, const stk_gguf *gguf, stk_team *team,
-                           const stk_log *log)
+                           const stk_log *log, const atomic_int *cancel)
 {
     stk_model_file *file = NULL;
     stk_status status = stk_model_file_open(gguf, log, &file);
     if (status != STK_OK)
         return status;
-    load_job job = {.store = store, .file = file, .log = log};
+    load_job job = {.store = store, .file = file, .log = log, .cancel = cancel};
     stk_team_run(team, load_worker, &job);
     for (uint32_t i = 0; i < store->model->layer_count; i++) {
         const stk_layer *l = &store->model->layers[i];
@@ -101,7 +104,8 @@ static stk_status load_all(stk_expert_store *store, const stk_gguf *gguf, stk_te
 }
 
 stk_status stk_expert_store_open(const stk_gguf *gguf, const stk_model *model, stk_team *team,
-                                 const stk_log *log, stk_expert_store **out)
+                                 const stk_log *log, const atomic_int *cancel,
+                                 stk_expert_store **out)
 {
     stk_expert_store *store = calloc(1, sizeof *store);
     stk_status status = STK_NO_MEMORY;
@@ -122,7 +126,7 @@ stk_status stk_expert_store_open(const stk_gguf *gguf, const stk_model *model, s
         stk_error(log, "cannot reserve %.2f GiB for the experts", (double)store->bytes / 0x1p30);
         goto err_close;
     }
-    status = load_all(store, gguf, team, log);
+    status = load_all(store, gguf, team, log, cancel);
     if (status != STK_OK)
         goto err_close;
     *out = store;

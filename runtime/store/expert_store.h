@@ -9,6 +9,7 @@
 #include "base/team.h"
 #include "model/matrix.h"
 #include "model/model.h"
+#include <stdatomic.h>
 
 // Thread-safety: safe after open.
 typedef struct stk_expert_store stk_expert_store;
@@ -21,10 +22,10 @@ typedef struct stk_expert {
 } stk_expert;
 
 // Reads every expert of `model` into memory, using `team`. All arguments are borrowed and must
-// outlive the store. STK_IO, STK_NO_MEMORY, STK_CANCELLED.
+// outlive the store, but for cancel (NULL, or non-zero ends the reading). STK_IO, STK_NO_MEMORY, STK_CANCELLED.
 STK_CHECKED stk_status stk_expert_store_open(const stk_gguf *gguf, const stk_model *model,
                                              stk_team *team, const stk_log *log,
-                                             stk_expert_store **out);
+                                             const atomic_int *cancel, stk_expert_store **out);
 void stk_expert_store_close(stk_expert_store **store);
 
 // The weights of one expert, valid until close.
