@@ -242,13 +242,38 @@ static void failures(void **state)
     assert_int_equal(stats.generated_tokens, 3);
 }
 
+// The last token of a turn comes again at the start of the next: the penalty sees it once.
+static void known(void **state)
+{
+    (void)state;
+    for (uint32_t prompt_known = 0; prompt_known < 2; prompt_known++) {
+        stk_session session = {.context = 100, .batch_max = 3};
+        const stk_sampler_options penalised = {.top_p = 1, .repeat_penalty = 10, .repeat_last = 3};
+        stk_sampler *sampler;
+        assert_int_equal(stk_sampler_open(&penalised, VOCAB, &sampler), STK_OK);
+        stk_generate_options options = {.session = &session,
+                                        .sampler = sampler,
+                                        .sequence = 3,
+                                        .prompt = (int32_t[]){4},
+                                        .prompt_count = 1,
+                                        .tokens_max = 1};
+        stk_generate_stats stats;
+        assert_int_equal(stk_generate(&options, &stats), STK_OK); // draws 5
+        options.prompt = (int32_t[]){5};
+        options.prompt_known = prompt_known;
+        assert_int_equal(stk_generate(&options, &stats), STK_OK); // draws 6
+        float logits[VOCAB] = {[4] = 3, [20] = 2};
+        // The window of three holds 4, 5, 6 or, counted twice, 5, 5, 6.
+        assert_int_equal(stk_sampler_sample(sampler, logits), prompt_known ? 20 : 4);
+        stk_sampler_close(&sampler);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(length),
-        cmocka_unit_test(ends),
-        cmocka_unit_test(cancelled),
-        cmocka_unit_test(failures),
+        cmocka_unit_test(length),   cmocka_unit_test(ends),  cmocka_unit_test(cancelled),
+        cmocka_unit_test(failures), cmocka_unit_test(known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

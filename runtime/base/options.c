@@ -27,7 +27,7 @@ static void number_text(const stk_option *option, double value, char text[LIMITS
     if (option->type == STK_OPTION_SIZE)
         stk_size_format((uint64_t)value, text);
     else
-        snprintf(text, LIMITS_BYTES / 2, "%.9g", value);
+        snprintf(text, LIMITS_BYTES / 2, "%.16g", value);
 }
 
 // " from 1 to 256", " of at least 1" or "", then " or auto"

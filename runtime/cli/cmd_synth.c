@@ -8,6 +8,7 @@
 #include "model/synth.h"
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct synth_flags {
     const char *path, *vocab_dir;
@@ -172,6 +173,11 @@ int stk_cmd_synth(int argc, char **argv)
         return stk_arguments_misused(argv[0], "name the model to write with -o FILE");
     stk_console console;
     stk_console_open(&messages, &console);
+    if (!flags.overwrite && access(flags.path, F_OK) == 0) { // before the vocabulary is read
+        stk_error(&console.log, "%s: exists already; --force replaces it", flags.path);
+        stk_console_close(&console);
+        return STK_EXIT_FAILED;
+    }
     stk_status status = write_model(&flags, shape, &console.log);
     stk_console_close(&console);
     return stk_exit_code(status);

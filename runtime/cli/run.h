@@ -4,6 +4,7 @@
 
 #include "cli/console.h"
 #include "cli/text_model.h"
+#include "cli/text_stop.h"
 #include "engine/generate.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
@@ -27,12 +28,16 @@ typedef struct stk_run {
     stk_sampler *sampler;
     int32_t *ids; // generated in this call, room for the whole context
     uint32_t id_count;
+    const char *const *stops; // [stop_count] strings that end a text, borrowed
+    size_t stop_count;
+    stk_text_stop stop;
     int output_error; // errno of standard output, ends the run
 } stk_run;
 
 // Generates after prompt[0..count) on sequence 0 and, unless --json, streams to standard output.
+// The first `known` tokens were drawn by an earlier call.
 STK_CHECKED stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
-                                        stk_generate_stats *stats);
+                                        uint32_t known, stk_generate_stats *stats);
 
 // With --verbose: one line of tokens and speeds.
 void stk_run_report(const stk_run *run, const stk_generate_stats *stats);

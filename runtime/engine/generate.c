@@ -58,7 +58,8 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
         if (status != STK_OK)
             return status;
         for (uint32_t i = 0; i < count; i++)
-            stk_sampler_accept(o->sampler, o->prompt[done + i]);
+            if (done + i >= o->prompt_known)
+                stk_sampler_accept(o->sampler, o->prompt[done + i]);
         done += count;
         stats->prompt_tokens = done;
         *last_row = count - 1;

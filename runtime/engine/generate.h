@@ -25,11 +25,12 @@ const char *stk_finish_name(stk_finish finish);
 // Everything is borrowed for the call.
 typedef struct stk_generate_options {
     stk_session *session;
-    stk_sampler *sampler; // accepts the prompt's tokens and the drawn ones
+    stk_sampler *sampler; // accepts the prompt's tokens, unless known, and the drawn ones
     const stk_log *log;   // progress of the prompt, or NULL
     uint32_t sequence;
     const int32_t *prompt; // appended to the sequence
     uint32_t prompt_count; // at least 1
+    uint32_t prompt_known; // the first of them that the sampler has accepted, as drawn tokens are
     uint32_t tokens_max;   // 0: until something else stops it
     // Whether a token ends the text; NULL: none does. It is reported to on_token and counted too.
     bool (*is_end)(void *user, int32_t token);
