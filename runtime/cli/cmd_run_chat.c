@@ -175,7 +175,7 @@ static int converse(chat_loop *loop)
         stk_line_result result = stk_line_edit_read(loop->edit, &line);
         if (result == STK_LINE_END || is_interrupted(is_terminal))
             break;
-        if (result == STK_LINE_DROPPED || line.len_bytes == 0)
+        if (line.len_bytes == 0)
             continue;
         if (!command(loop, line, &status, &is_over)) {
             if (line.data[0] == '/') // of two: see help_text
