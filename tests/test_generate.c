@@ -74,6 +74,13 @@ const float *stk_session_logits(const stk_session *session, uint32_t row_index)
     return session->logits;
 }
 
+stk_status stk_session_truncate(stk_session *session, uint32_t sequence, uint32_t length_tokens)
+{
+    (void)session, (void)sequence, (void)length_tokens;
+    fail_msg("nothing is taken back without a draft");
+    return STK_INVALID;
+}
+
 uint32_t stk_session_length(const stk_session *session, uint32_t sequence)
 {
     assert_int_equal(sequence, 3);
