@@ -184,6 +184,26 @@ expect 0 run "$model" -p "$prompt" --ctx 24 --temp 0 --json
 prints '"finish": "(context|end)"'
 expect 1 run "$model" -p "$prompt" --cpu-mask no-such-mask
 
+# --- drafts change no token
+for temp in 0 0.8; do
+    for draft in 0 1 8; do
+        expect 0 run "$model" -p "$prompt" -n 120 --temp $temp --seed 7 --draft $draft --json
+        sed 's/"finish".*//' out >tokens.$draft
+        grep -o '"draft": {[^}]*}' out >draft.$draft
+    done
+    same tokens.0 tokens.1 "--draft 1 changed the text at temperature $temp"
+    same tokens.0 tokens.8 "--draft 8 changed the text at temperature $temp"
+    grep -q '"guessed": 0, "right": 0, "passes": 119' draft.0 || fail "without a draft: $(cat draft.0)"
+    [ $temp = 0.8 ] || grep -q '"right": [1-9]' draft.8 || fail 'no guess was right'
+done
+expect 0 run "$model" -p "$prompt" -n 20 --draft 4 --verbose
+says 'guessed tokens were right'
+expect 2 run "$model" -p x --draft 65
+says "--draft: '65' is not a whole number from 0 to 64"
+chat() { printf 'Hello\nHello\nHello\n' | "$stoker" run "$model" --chat -n 30 --temp 0 "$@" 2>err; }
+chat >out && chat --draft 6 >drafted || fail 'chat with a draft failed'
+same out drafted 'a draft changed the chat'
+
 # --- chat through a pipe
 printf 'Hello\n/help\n/reset\nHello\n/exit\nnot read\n' |
     "$stoker" run "$model" --chat -n 8 --temp 0 >out 2>err || fail 'chat failed'

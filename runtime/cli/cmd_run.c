@@ -74,6 +74,10 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
              per_second(s->prompt_tokens, s->prompt_ns), decoded, (double)s->decode_ns * 1e-9,
              per_second(decoded, s->decode_ns), stk_finish_name(s->finish),
              (unsigned long long)run->sampling.seed);
+    if (run->draft)
+        stk_info(&run->console.log,
+                 "draft: %u of %u guessed tokens were right, %u forward passes for %u tokens",
+                 s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
 }
 
 static void print(stk_run *run, stk_str text)
@@ -109,6 +113,7 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
     const stk_generate_options options = {
         .session = run->session,
         .sampler = run->sampler,
+        .draft = run->draft,
         .log = &run->console.log,
         .prompt = prompt,
         .prompt_count = count,
@@ -125,6 +130,16 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
     if (!run->stop.is_over)
         print(run, rest);
     return status;
+}
+
+static stk_status open_draft(stk_run *run)
+{
+    if (run->drafting.tokens_max == 0)
+        return STK_OK;
+    run->drafting.history_max = stk_session_context_tokens(run->session);
+    if (run->drafting.history_max > STK_DRAFT_HISTORY_MAX)
+        run->drafting.history_max = STK_DRAFT_HISTORY_MAX;
+    return stk_draft_open(&run->drafting, &run->draft);
 }
 
 static stk_status open_run(stk_run *run, const stk_engine_options *engine,
@@ -144,6 +159,9 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                               &run->sampler);
     if (status != STK_OK)
         return stk_fail(log, status, "sampler: %s", stk_status_name(status));
+    status = open_draft(run);
+    if (status != STK_OK)
+        return stk_fail(log, status, "draft: %s", stk_status_name(status));
     // One token may be drawn when the context is already full.
     run->ids = malloc(((size_t)stk_session_context_tokens(run->session) + 1) * sizeof *run->ids);
     return run->ids ? STK_OK : stk_fail(log, STK_NO_MEMORY, "no memory for the generated tokens");
@@ -152,6 +170,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
 static void close_run(stk_run *run)
 {
     free(run->ids);
+    stk_draft_close(&run->draft);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
     stk_text_model_close(&run->model);
@@ -272,6 +291,7 @@ int stk_cmd_run(int argc, char **argv)
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
+        {&stk_draft_option_table, &run.drafting},
         {&stk_engine_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},

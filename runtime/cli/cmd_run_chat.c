@@ -35,6 +35,8 @@ static stk_status reset(chat_loop *loop)
 {
     stk_chat_reset(loop->chat);
     stk_sampler_reset(loop->run->sampler);
+    if (loop->run->draft)
+        stk_draft_reset(loop->run->draft);
     loop->pending_count = loop->pending_known = 0;
     loop->is_fresh = true;
     return stk_session_truncate(loop->run->session, 0, 0);

@@ -22,11 +22,13 @@ typedef struct stk_run {
     const char *name; // "stoker run"
     stk_run_options options;
     stk_sampler_options sampling;
+    stk_draft_options drafting;
     stk_console console;
     stk_text_model model;
     stk_session *session;
     stk_sampler *sampler;
-    int32_t *ids; // generated in this call, room for the whole context
+    stk_draft *draft; // NULL: no speculation
+    int32_t *ids;     // generated in this call, room for the whole context
     uint32_t id_count;
     const char *const *stops; // [stop_count] strings that end a text, borrowed
     size_t stop_count;
