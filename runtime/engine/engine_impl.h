@@ -108,6 +108,8 @@ struct stk_session {
     uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
+    stk_route_hook route_hook;
+    void *route_hook_user;
     atomic_int failure; // stk_status of the forward in progress
     float *guess_logits; // [experts padded to 16]
     float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]

@@ -326,6 +326,12 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     return STK_OK;
 }
 
+void stk_session_set_route_hook(stk_session *s, stk_route_hook hook, void *user)
+{
+    s->route_hook = hook;
+    s->route_hook_user = user;
+}
+
 uint32_t stk_session_context_tokens(const stk_session *s)
 {
     return s->context_tokens;
