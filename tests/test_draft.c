@@ -234,7 +234,8 @@ static void bundled_model(void **state)
     assert_int_equal(
         stk_engine_open(&(stk_engine_options){.model_path = STORIES, .thread_count = 1}, &engine),
         STK_OK);
-    const stk_session_options session = {.context_tokens = 400, .batch_rows_max = 64};
+    const stk_session_options session = {
+        .context_tokens = 400, .batch_rows_max = 64, .logit_rows_max = 9};
     uint32_t accepted = 0, rejected = 0;
     for (uint32_t p = 0; p < 3; p++) {
         encode(engine, prompts[p], &prompt);

@@ -92,6 +92,11 @@ uint32_t stk_session_context_tokens(const stk_session *session)
     return session->context;
 }
 
+uint32_t stk_session_logit_rows_max(const stk_session *session)
+{
+    return session->batch_max;
+}
+
 uint32_t stk_session_batch_rows_max(const stk_session *session)
 {
     return session->batch_max;

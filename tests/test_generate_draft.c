@@ -41,7 +41,7 @@ void *__wrap_realloc(void *block, size_t size)
 
 // Stands in for engine/session.c.
 struct stk_session {
-    uint32_t length, context, batch_max, last_count, fail_at, forwards;
+    uint32_t length, context, batch_max, logit_max, last_count, fail_at, forwards;
     int32_t tokens[CONTEXT_MAX];
     bool wants_logits[CONTEXT_MAX];
     float logits[BATCH_MAX][VOCAB];
@@ -61,6 +61,10 @@ stk_status stk_session_forward(stk_session *session, const stk_row *rows, uint32
 {
     assert_true(count > 0 && count <= session->batch_max);
     assert_true(session->length + count <= session->context);
+    uint32_t logits = 0;
+    for (uint32_t i = 0; i < count; i++)
+        logits += rows[i].logits;
+    assert_true(logits <= session->logit_max);
     if (++session->forwards == session->fail_at)
         return STK_IO;
     for (uint32_t i = 0; i < count; i++) {
@@ -99,6 +103,11 @@ uint32_t stk_session_length(const stk_session *session, uint32_t sequence)
 uint32_t stk_session_context_tokens(const stk_session *session)
 {
     return session->context;
+}
+
+uint32_t stk_session_logit_rows_max(const stk_session *session)
+{
+    return session->logit_max;
 }
 
 uint32_t stk_session_batch_rows_max(const stk_session *session)
@@ -157,9 +166,10 @@ static void generate(drafted *d, const stk_sampler_options *sampling, uint32_t d
     stk_sampler_close(&sampler);
 }
 
-static void begin(uint32_t context, uint32_t batch)
+static void begin(uint32_t context, uint32_t logit_rows)
 {
-    with = without = (drafted){.session = {.context = context, .batch_max = batch}};
+    with = without = (drafted){
+        .session = {.context = context, .batch_max = BATCH_MAX, .logit_max = logit_rows}};
 }
 
 static void same(void)
@@ -182,9 +192,9 @@ static void ends(void **state)
     uint32_t accepted = 0;
     for (uint32_t end = 1; end < 40; end++)
         for (int way = 0; way < 3; way++)
-            for (uint32_t batch = 1; batch < 8; batch += 3) {
+            for (uint32_t rows = 1; rows < 8; rows += 3) {
                 const stk_sampler_options *sampling = end % 2 ? &greedy : &sampled;
-                begin(way == 0 ? PROMPT_COUNT - 1 + end : 1000, batch);
+                begin(way == 0 ? PROMPT_COUNT - 1 + end : 1000, rows);
                 with.stop_after = without.stop_after = way == 1 ? end : 0;
                 generate(&without, sampling, 0, way == 2 ? end : 0);
                 generate(&with, sampling, 5, way == 2 ? end : 0);
@@ -193,7 +203,7 @@ static void ends(void **state)
                 assert_int_equal(with.stats.finish, finish[way]);
                 assert_int_equal(without.stats.decode_passes, end - 1);
                 accepted += with.stats.accepted_tokens;
-                assert_true(batch > 1 || with.stats.drafted_tokens == 0);
+                assert_true(rows > 1 || with.stats.drafted_tokens == 0);
             }
     assert_true(accepted > 100);
 }

@@ -104,10 +104,10 @@ static bool draw(const stk_generate_options *o, uint32_t row, uint32_t length,
 static uint32_t draft_limit(const stk_generate_options *o, uint32_t length,
                             const stk_generate_stats *stats)
 {
-    uint32_t limit = STK_DRAFT_TOKENS_MAX, batch = stk_session_batch_rows_max(o->session);
+    uint32_t limit = STK_DRAFT_TOKENS_MAX, rows = stk_session_logit_rows_max(o->session);
     uint32_t room = stk_session_context_tokens(o->session) - length;
     uint32_t wanted = o->tokens_max ? o->tokens_max - stats->generated_tokens : UINT32_MAX;
-    limit = batch - 1 < limit ? batch - 1 : limit;
+    limit = rows - 1 < limit ? rows - 1 : limit; // logits of a batch, so no more than its rows
     limit = room - 1 < limit ? room - 1 : limit;
     return wanted - 1 < limit ? wanted - 1 : limit;
 }
