@@ -1,0 +1,2 @@
+# The expert store through the engine: same bits whatever is resident and however it is read.
+stk_test(store SOURCES test_store.c store_run.c LINK stk_engine)
