@@ -18,6 +18,8 @@ stk_status stk_io_open(const stk_io_options *options, stk_io **out)
         stk_info(options->log, "io_uring is not available; reading with threads");
         io->ops = &stk_io_threads_ops;
         status = io->ops->open(options, &io->state);
+    } else if (status == STK_UNSUPPORTED) {
+        stk_error(options->log, "io_uring is not available here; --io threads reads without it");
     }
     if (status == STK_OK)
         *out = io;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { INFLIGHT_MAX = 256 };
+enum { INFLIGHT_MAX = 256, BROKEN_POLL_MS = 50 };
 
 typedef struct slot {
     stk_read read;
@@ -105,6 +106,24 @@ static void complete(ring *r, const struct io_uring_cqe *cqe)
     }
 }
 
+// The ring is broken for good: every read fails from now on, so that nobody waits for one. Its own
+// read of the event may still swallow a kick, hence the timeout.
+static void fail_everything(ring *r, int error)
+{
+    struct pollfd event = {.fd = r->event_fd, .events = POLLIN};
+    for (uint32_t i = 0; i < r->inflight_max; i++)
+        if (r->slots[i].busy)
+            finish(r, &r->slots[i], error);
+    while (!atomic_load_explicit(&r->stop, memory_order_acquire)) {
+        stk_read read_wanted;
+        while (r->source.next(r->source.user, &read_wanted))
+            r->source.done(r->source.user, &read_wanted, error);
+        if (poll(&event, 1, BROKEN_POLL_MS) > 0 &&
+            read(r->event_fd, &r->event_value, sizeof r->event_value) < 0)
+            return;
+    }
+}
+
 static void *thread_main(void *argument)
 {
     ring *r = argument;
@@ -114,9 +133,7 @@ static void *thread_main(void *argument)
         int rc = io_uring_submit_and_wait(&r->uring, 1);
         if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
             stk_error(r->log, "io_uring: %s", strerror(-rc));
-            for (uint32_t i = 0; i < r->inflight_max; i++)
-                if (r->slots[i].busy)
-                    finish(r, &r->slots[i], -rc);
+            fail_everything(r, -rc);
             return NULL;
         }
         struct io_uring_cqe *cqe;
