@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,7 @@ static stk_status write_at(const writer *w, const void *data, uint64_t bytes, ui
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return stk_fail(w->log, STK_IO,
-                            "%s: %s; %u of %u experts are kept, run the command again to go on",
-                            w->partial, strerror(n < 0 ? errno : ENOSPC), w->header.packed_count,
-                            w->header.entry_count);
+            return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(n < 0 ? errno : ENOSPC));
         p += n;
         at += (uint64_t)n;
         bytes -= (uint64_t)n;
@@ -56,32 +54,64 @@ static stk_status commit(writer *w, uint32_t packed)
     if (fdatasync(w->fd) != 0)
         return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
     posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
-    w->header.packed_count = packed;
-    w->header.checksums_hash = XXH3_64bits(w->checksums, sums);
-    w->header.hash = stk_sidecar_header_hash(&w->header);
-    memcpy(page, &w->header, sizeof w->header);
+    stk_sidecar_header h = w->header;
+    h.packed_count = packed;
+    h.checksums_hash = XXH3_64bits(w->checksums, sums);
+    h.hash = stk_sidecar_header_hash(&h);
+    memcpy(page, &h, sizeof h);
     stk_status status = write_at(w, w->checksums, sums, STK_SIDECAR_PAGE);
     if (status == STK_OK)
         status = write_at(w, page, sizeof page, 0);
     if (status == STK_OK && fdatasync(w->fd) != 0)
         status = stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
+    if (status == STK_OK)
+        w->header = h;
     return status;
 }
 
-// How many experts an earlier, interrupted run left that still hold.
+static bool read_at(const writer *w, void *to, uint64_t bytes, uint64_t at)
+{
+    uint8_t *p = to;
+    while (bytes > 0) {
+        ssize_t n = pread(w->fd, p, bytes, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        p += n;
+        at += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return true;
+}
+
+static uint64_t offset_of(const writer *w, uint32_t index)
+{
+    uint32_t layer = index / w->model->expert_count;
+    return w->layer_at[layer] + (index % w->model->expert_count) * w->slot_bytes[layer];
+}
+
+// How many experts an earlier, interrupted run left that still hold. The table is written in place,
+// so it may be newer than its header or half of each: every expert is checked against its checksum.
 static uint32_t resume_count(writer *w)
 {
     stk_sidecar_header old;
-    uint64_t sums = w->header.entry_count * sizeof *w->checksums;
-    if (pread(w->fd, &old, sizeof old, 0) != (ssize_t)sizeof old ||
-        old.hash != stk_sidecar_header_hash(&old) || old.version != w->header.version ||
-        old.model_hash != w->header.model_hash || old.model_bytes != w->header.model_bytes ||
-        old.model_mtime_ns != w->header.model_mtime_ns ||
-        old.entry_count != w->header.entry_count || old.packed_count > old.entry_count ||
-        pread(w->fd, w->checksums, sums, STK_SIDECAR_PAGE) != (ssize_t)sums ||
-        XXH3_64bits(w->checksums, sums) != old.checksums_hash)
+    uint32_t count = 0, total = w->header.entry_count;
+    if (!read_at(w, &old, sizeof old, 0) || old.hash != stk_sidecar_header_hash(&old) ||
+        old.version != w->header.version || old.model_hash != w->header.model_hash ||
+        old.model_bytes != w->header.model_bytes ||
+        old.model_mtime_ns != w->header.model_mtime_ns || old.entry_count != total ||
+        !read_at(w, w->checksums, total * sizeof *w->checksums, STK_SIDECAR_PAGE))
         return 0;
-    return old.packed_count;
+    for (; count < total; count++) {
+        uint64_t bytes = w->slot_bytes[count / w->model->expert_count];
+        if (!read_at(w, w->slot, bytes, offset_of(w, count)) ||
+            XXH3_64bits(w->slot, bytes) != w->checksums[count])
+            break;
+        stk_progress(w->log, "checking what is packed", count + 1, total);
+    }
+    posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
+    return count;
 }
 
 static stk_status pack_one(writer *w, uint32_t index)
@@ -104,28 +134,47 @@ static stk_status pack_one(writer *w, uint32_t index)
     memset(w->slot, 0, layout.slot_bytes);
     stk_expert_pack(&layout, slices[0], slices[1], slices[2], w->slot);
     w->checksums[index] = XXH3_64bits(w->slot, layout.slot_bytes);
-    return write_at(w, w->slot, layout.slot_bytes,
-                    w->layer_at[layer] + expert * w->slot_bytes[layer]);
+    return write_at(w, w->slot, layout.slot_bytes, offset_of(w, index));
+}
+
+// After a failure: vouches for what was packed since the last commit, if the disk still lets us.
+static void keep(writer *w, uint32_t packed)
+{
+    const stk_log *log = w->log;
+    w->log = NULL; // the failure itself was said
+    stk_status status = commit(w, packed);
+    w->log = log;
+    stk_error(log, "%s: %u of %u experts are kept, run the command again to go on", w->partial,
+              status == STK_OK ? packed : w->header.packed_count, w->header.entry_count);
 }
 
 static stk_status pack_all(writer *w, const atomic_int *cancel)
 {
     uint32_t total = w->header.entry_count, i = resume_count(w);
-    stk_status status = STK_OK;
     if (i > 0)
         stk_info(w->log, "%s: going on after %u of %u experts", w->partial, i, total);
+    // An older run's file may be longer than this one's will be.
+    if (i < total && ftruncate(w->fd, i > 0 ? (off_t)offset_of(w, i) : 0) != 0)
+        return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
     w->header.packed_count = i;
-    for (; i < total && status == STK_OK; i++) {
+    for (; i < total; i++) {
         if (cancel && atomic_load(cancel)) {
             stk_status kept = commit(w, i);
             return kept != STK_OK ? kept : STK_CANCELLED;
         }
-        status = pack_one(w, i);
+        stk_status status = pack_one(w, i);
         if (status == STK_OK && (i + 1) % COMMIT_EVERY == 0)
             status = commit(w, i + 1);
+        if (status != STK_OK) {
+            keep(w, i);
+            return status;
+        }
         stk_progress(w->log, "packing experts", i + 1, total);
     }
-    return status == STK_OK ? commit(w, total) : status;
+    stk_status status = commit(w, total);
+    if (status != STK_OK)
+        keep(w, total);
+    return status;
 }
 
 static stk_status take_buffers(writer *w)
