@@ -306,14 +306,15 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     stk_expert_store_tick(s->engine->store, count);
     stk_team_run(s->engine->team, stk_forward_worker, s);
     s->rows = NULL; // the caller's
-    if (atomic_load(&s->failure) != STK_OK)
-        return (stk_status)atomic_load(&s->failure);
+    status = (stk_status)atomic_load(&s->failure);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
         if (length > s->highest[rows[i].sequence])
-            s->highest[rows[i].sequence] = length;
+            s->highest[rows[i].sequence] = length; // a failed pass has overwritten rings too
     }
-    return STK_OK;
+    for (uint32_t i = 0; i < count && status != STK_OK; i++)
+        s->length[rows[i].sequence]--;
+    return status;
 }
 
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
