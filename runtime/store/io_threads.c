@@ -23,7 +23,8 @@ typedef struct threads {
 static int read_all(const stk_read *r)
 {
     uint32_t got = 0;
-    while (got < r->bytes) {
+    // Not to the last byte of `bytes`: after the end of a file the offset is no longer aligned.
+    while (got < r->bytes_needed) {
         ssize_t n =
             pread(r->fd, (char *)r->to + got, r->bytes - got, (off_t)(r->offset_bytes + got));
         if (n < 0 && errno == EINTR)
@@ -31,7 +32,7 @@ static int read_all(const stk_read *r)
         if (n < 0)
             return errno;
         if (n == 0)
-            return got >= r->bytes_needed ? 0 : ENODATA;
+            return ENODATA;
         got += (uint32_t)n;
     }
     return 0;

@@ -49,6 +49,9 @@ stk_status stk_model_file_open(const stk_gguf *gguf, bool direct, const stk_log 
             return status;
         }
     }
+    // One file without direct reads decides for all: unaligned reads must be possible everywhere.
+    for (uint32_t i = 0; i < count && direct && !file->direct; i++)
+        (void)fcntl(file->fds[i], F_SETFL, O_RDONLY);
     *out = file;
     return STK_OK;
 }
