@@ -42,6 +42,7 @@ static int32_t take_slot(stk_expert_store *s)
     if (s->slots_used < s->slot_limit)
         return (int32_t)s->slots_used++;
     int32_t victim = STK_NONE;
+    bool victim_guessed = true;
     double least = 0;
     for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
         uint32_t owner = s->slot_entry[i];
@@ -51,10 +52,11 @@ static int32_t take_slot(stk_expert_store *s)
         if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
             continue;
         double worth = s->policy->worth(&e->usage, &s->clock, owner / s->model->expert_count);
-        if (e->speculative) // read for the very next layer: not to be lost before its turn
-            worth += 1e6;
-        if (victim == STK_NONE || worth < least) {
+        // A guess was read for the very next layer: not to be lost before its turn.
+        if (victim == STK_NONE || e->speculative < victim_guessed ||
+            (e->speculative == victim_guessed && worth < least)) {
             victim = (int32_t)i;
+            victim_guessed = e->speculative;
             least = worth;
         }
     }

@@ -474,8 +474,8 @@ stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *s)
 {
     pthread_mutex_lock(&s->lock);
     stk_expert_store_stats stats = s->stats;
-    pthread_mutex_unlock(&s->lock);
     stats.slots_used = s->slots_used;
+    pthread_mutex_unlock(&s->lock);
     return stats;
 }
 

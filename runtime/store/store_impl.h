@@ -55,7 +55,7 @@ typedef struct stk_load {
 
 typedef struct stk_entry {
     atomic_int state; // written under the lock; read without it by poll (release/acquire)
-    int32_t slot;
+    _Atomic int32_t slot; // as state: a poll that comes late may meet an eviction
     int32_t load;      // index while LOADING
     uint32_t pins;
     uint8_t urgency;   // while QUEUED or LOADING
