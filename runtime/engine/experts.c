@@ -110,7 +110,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     }
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
     if (s->route_hook)
-        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen);
+        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
     stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_count,
                           STK_WANT_EXACT);
 }
