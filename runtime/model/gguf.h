@@ -1,6 +1,6 @@
 // model/gguf.h: reads the header of a GGUF model, which may be split over several files.
 //
-// Owns the mapping of each file's header and the parsed directory of metadata and tensors. Knows
+// Owns a copy of each file's header and the parsed directory of metadata and tensors. Knows
 // nothing of architectures. Every length, count and offset in the file is checked before it is
 // used; a malformed file gives STK_FORMAT and a log line that names the file, the field and the
 // byte offset. Invariant: after open, every tensor's byte range lies inside its file and no two

@@ -46,12 +46,38 @@ static stk_status map_file(stk_gguf_file *file, const stk_log *log)
         if (map == MAP_FAILED) {
             status = stk_fail(log, STK_IO, "%s: cannot map: %s", file->path, strerror(errno));
         } else {
+            // Read-ahead would bring megabytes of weights into the page cache.
+            madvise(map, (size_t)info.st_size, MADV_RANDOM);
             file->map = map;
-            file->size_bytes = (uint64_t)info.st_size;
+            file->size_bytes = file->map_bytes = (uint64_t)info.st_size;
         }
     }
     close(fd);
     return status;
+}
+
+// Puts a copy of the header in the place of its mapping, so that names and metadata outlive a file
+// that is cut or replaced, and drops the rest.
+static stk_status keep_header(stk_gguf_file *file, uint64_t header_bytes, const stk_log *log)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t kept = ((size_t)header_bytes + page - 1) / page * page;
+    size_t mapped = ((size_t)file->map_bytes + page - 1) / page * page;
+    uint8_t *start = (uint8_t *)(uintptr_t)file->map;
+    void *copy = mmap(NULL, kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return stk_fail(log, STK_NO_MEMORY, "%s: no memory for its header", file->path);
+    memcpy(copy, start, header_bytes);
+    mprotect(copy, kept, PROT_READ);
+    if (mremap(copy, kept, kept, MREMAP_MAYMOVE | MREMAP_FIXED, start) == MAP_FAILED) {
+        munmap(copy, kept);
+        return stk_fail(log, STK_NO_MEMORY, "%s: cannot keep its header: %s", file->path,
+                        strerror(errno));
+    }
+    if (mapped > kept)
+        munmap(start + kept, mapped - kept);
+    file->map_bytes = kept;
+    return STK_OK;
 }
 
 static stk_status parse_version(stk_gguf_cursor *cursor, uint32_t *version)
@@ -333,6 +359,8 @@ stk_status stk_gguf_file_open(stk_gguf_file *file, const stk_log *log)
         status = place_tensors(&cursor, file, alignment);
     if (status == STK_OK)
         status = check_overlaps(&cursor, file);
+    if (status == STK_OK)
+        status = keep_header(file, cursor.at, log);
     return status;
 }
 
@@ -344,7 +372,7 @@ void stk_gguf_file_close(stk_gguf_file *file)
     free(file->by_key);
     free(file->records);
     if (file->map)
-        munmap((void *)file->map, (size_t)file->size_bytes);
+        munmap((void *)file->map, (size_t)file->map_bytes);
     free(file->path);
 }
 

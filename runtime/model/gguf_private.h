@@ -36,8 +36,9 @@ typedef struct stk_gguf_record { // one tensor
 typedef struct stk_gguf_file {
     char *path;            // owned
     uint32_t index, count; // place in the set
-    const uint8_t *map;
-    uint64_t size_bytes;
+    const uint8_t *map;    // while parsing the whole file, then a copy of its header
+    uint64_t map_bytes;
+    uint64_t size_bytes; // of the file
     uint32_t version;
     stk_gguf_entry *entries;
     uint32_t entry_count;
