@@ -96,12 +96,16 @@ static void lasting_error(void **state)
             char command[700];
             snprintf(command, sizeof command, "cp -p %s %s", tiny, away);
             assert_int_equal(system(command), 0);
-            assert_int_equal(truncate(tiny, 4096 * 8), 0);
+            assert_int_equal(truncate(tiny, batch == 1 ? 0 : 4096 * 8), 0);
             store_log_clear(&logged);
             for (int i = 0; i < 5; i++)
                 assert_int_equal(stk_session_forward(session, rows, batch), STK_IO);
             assert_true(store_log_says(&logged, "the file has become shorter"));
             assert_int_equal(stk_session_length(session, 0), 0);
+            // what was learnt from the header does not need the file
+            stk_str name = stk_gguf_tensor_at(stk_engine_gguf(engine), 0)->name;
+            assert_int_equal(name.len_bytes, strlen("token_embd.weight"));
+            assert_memory_equal(name.data, "token_embd.weight", name.len_bytes);
             snprintf(command, sizeof command, "cat %s > %s", away, tiny); // the same inode
             assert_int_equal(system(command), 0);
             check_run(session, 5, NULL, "after the file came back");
