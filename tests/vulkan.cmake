@@ -1,0 +1,7 @@
+# On every Vulkan device of the machine (lavapipe where there is no GPU); status 77 without any. Once
+# more under the validation layer, where a message is a failure.
+stk_test(vulkan_shaders SOURCES vulkan/test_vulkan_shaders.c LINK stk_vulkan stk_cpu stk_model stk_base)
+foreach(test vulkan_shaders)
+  add_test(NAME ${test}_validated COMMAND test_${test} --validate)
+  set_tests_properties(${test}_validated PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
+endforeach()
