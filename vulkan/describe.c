@@ -36,7 +36,8 @@ static void describe_properties(const stk_vk_functions *fn, VkPhysicalDevice phy
                                 stk_vk_device_info *out)
 {
     bool has_pci = stk_vk_has_extension(fn, physical, VK_EXT_PCI_BUS_INFO_EXTENSION_NAME);
-    bool has_import = stk_vk_has_extension(fn, physical, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+    bool has_import = stk_vk_has_extension(fn, physical,
+                                           VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     bool has_dot = out->api_version >= VK_API_VERSION_1_3 ||
                    stk_vk_has_extension(fn, physical,
                                         VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
@@ -79,7 +80,8 @@ static void describe_properties(const stk_vk_functions *fn, VkPhysicalDevice phy
     memcpy(out->workgroup_count_max, limits->maxComputeWorkGroupCount,
            sizeof out->workgroup_count_max);
     out->subgroup_size = v11.subgroupSize;
-    out->has_subgroup_arithmetic = v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    out->has_subgroup_arithmetic = v11.subgroupSupportedOperations &
+                                   VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     out->has_rte_float32 = v12.shaderRoundingModeRTEFloat32;
     out->has_denorms_float32 = v12.shaderDenormPreserveFloat32;
     out->dot_accelerated = has_dot && dot.integerDotProduct4x8BitPackedSignedAccelerated;
@@ -107,8 +109,8 @@ static void describe_features(const stk_vk_functions *fn, VkPhysicalDevice physi
     out->has_float16 = v12.shaderFloat16;
     out->has_storage8 = v12.storageBuffer8BitAccess;
     out->has_storage16 = v11.storageBuffer16BitAccess;
-    const char *lacks = !v12.bufferDeviceAddress                ? "buffer device addresses"
-                        : !v12.timelineSemaphore                ? "timeline semaphores"
+    const char *lacks = !v12.bufferDeviceAddress               ? "buffer device addresses"
+                        : !v12.timelineSemaphore               ? "timeline semaphores"
                         : out->workgroup_invocations_max < 256 ? "workgroups of 256"
                         : out->shared_bytes_max < 16384        ? "16 KiB of shared memory"
                                                                : NULL;

@@ -55,7 +55,8 @@ static stk_status create_device(stk_vk *vk, const stk_vk_queue_families *familie
         extensions[extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                .pNext = &v12,
-                               .queueCreateInfoCount = families->compute == families->transfer ? 1 : 2,
+                               .queueCreateInfoCount = families->compute == families->transfer ? 1
+                                                                                               : 2,
                                .pQueueCreateInfos = queues,
                                .enabledExtensionCount = extension_count,
                                .ppEnabledExtensionNames = extensions};
@@ -99,6 +100,7 @@ stk_status stk_vk_open(const stk_vk_options *options, stk_vk **out)
     if (!vk)
         return STK_NO_MEMORY;
     vk->log = options->log;
+    vk->unmapped = options->unmapped;
     stk_status status = open_device(vk, options);
     if (status != STK_OK) {
         stk_vk_close(&vk);

@@ -21,25 +21,25 @@ typedef enum stk_vk_kind { // in the order "auto" prefers
 // Facts about a device. Sizes in bytes.
 typedef struct stk_vk_device_info {
     char name[256];
-    char driver[256];    // "NVIDIA 550.54", "llvmpipe Mesa 22.3.6"
-    char pci[16];        // "0000:01:00.0"; empty when unknown
+    char driver[256]; // "NVIDIA 550.54", "llvmpipe Mesa 22.3.6"
+    char pci[16];     // "0000:01:00.0"; empty when unknown
     stk_vk_kind kind;
     uint32_t api_version; // major << 22 | minor << 12 | patch
     uint8_t driver_uuid[16];
     uint8_t cache_uuid[16]; // of pipeline caches
 
-    uint64_t local_bytes;        // heaps of device-local memory
-    uint64_t local_free_bytes;   // of that, what the driver says this process may take now
-    uint64_t mappable_bytes;     // device-local memory the CPU can write: all with resizable BAR
+    uint64_t local_bytes;      // heaps of device-local memory
+    uint64_t local_free_bytes; // of that, what the driver says this process may take now
+    uint64_t mappable_bytes;   // device-local memory the CPU can write: all with resizable BAR
     uint64_t allocation_bytes_max;
-    uint64_t import_align_bytes; // of host memory the device can use in place; 0: it cannot
+    uint64_t import_align_bytes;      // of host memory the device can use in place; 0: it cannot
     uint64_t storage_range_bytes_max; // maxStorageBufferRange; addresses are not bound by it
     uint32_t shared_bytes_max;
     uint32_t workgroup_invocations_max;
     uint32_t workgroup_count_max[3];
     uint32_t subgroup_size;
 
-    bool usable;          // has what this room needs; unusable_because says what lacks
+    bool usable; // has what this room needs; unusable_because says what lacks
     char unusable_because[64];
     bool unified;         // every byte of device memory is also the CPU's
     bool has_budget;      // local_free_bytes comes from the driver
@@ -69,19 +69,21 @@ STK_CHECKED stk_status stk_vk_choose(const stk_vk_device_info *infos, uint32_t c
 typedef enum stk_vk_dot { STK_VK_DOT_AUTO, STK_VK_DOT_NEVER, STK_VK_DOT_ALWAYS } stk_vk_dot;
 
 typedef struct stk_vk_options {
-    const stk_log *log;          // borrowed, must outlive the device; NULL: silent
-    const char *device;          // as stk_vk_choose
-    const char *pipeline_cache;  // file to keep compiled shaders in; NULL: none. A bad file is ignored
-    uint64_t memory_bytes_max;   // hard cap on device memory; 0: 90 % of what the driver offers
-    stk_vk_dot dot;              // integer dot product instruction; auto: where it is accelerated
-    bool validate;               // with the validation layer and synchronization validation
+    const stk_log *log; // borrowed, must outlive the device; NULL: silent
+    const char *device; // as stk_vk_choose
+    const char
+        *pipeline_cache; // file to keep compiled shaders in; NULL: none. A bad file is ignored
+    uint64_t memory_bytes_max; // hard cap on device memory; 0: 90 % of what the driver offers
+    stk_vk_dot dot;            // integer dot product instruction; auto: where it is accelerated
+    bool validate;             // with the validation layer and synchronization validation
+    bool unmapped; // tests: device memory is out of the CPU's reach, as on most discrete cards
 } stk_vk_options;
 
 // An open device. Thread-safety: none; one thread at a time.
 typedef struct stk_vk stk_vk;
 
-// *out is written only on STK_OK; the caller closes it. STK_UNSUPPORTED: no Vulkan, or no validation
-// layer though asked for; STK_INVALID: no such device; STK_NO_MEMORY; STK_DEVICE_LOST.
+// *out is written only on STK_OK; the caller closes it. STK_UNSUPPORTED: no Vulkan, or no
+// validation layer though asked for; STK_INVALID: no such device; STK_NO_MEMORY; STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_open(const stk_vk_options *options, stk_vk **out);
 // Waits for the device, writes the pipeline cache, sets *vk to NULL; NULL is allowed. What was
 // opened on the device must be closed before.
@@ -90,7 +92,7 @@ void stk_vk_close(stk_vk **vk);
 const stk_vk_device_info *stk_vk_info(const stk_vk *vk); // borrowed
 uint64_t stk_vk_memory_bytes(const stk_vk *vk);          // taken from the device so far
 uint64_t stk_vk_memory_bytes_max(const stk_vk *vk);
-uint32_t stk_vk_validation_messages(const stk_vk *vk);   // warnings and errors so far
+uint32_t stk_vk_validation_messages(const stk_vk *vk); // warnings and errors so far
 // Shaders whose compiled form came out of the pipeline cache's file: whether that file was read.
 bool stk_vk_cache_was_read(const stk_vk *vk);
 

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-// SPIR-V: a module is five words, then instructions of (length << 16 | opcode) and operands, grouped
-// in a fixed order. Float controls are part of SPIR-V 1.4, so no extension is named.
+// SPIR-V: a module is five words, then instructions of (length << 16 | opcode) and operands,
+// grouped in a fixed order. Float controls are part of SPIR-V 1.4, so no extension is named.
 enum {
     HEADER_WORDS = 5,
     OP_ENTRY_POINT = 15,

@@ -61,12 +61,12 @@ typedef enum stk_vk_use {
 typedef struct stk_vk_slab stk_vk_slab;
 
 typedef struct stk_vk_buffer {
-    VkBuffer handle;      // shared by everything in the slab
-    VkDeviceSize at;      // offset in it
-    VkDeviceSize bytes;   // with padding
+    VkBuffer handle;    // shared by everything in the slab
+    VkDeviceSize at;    // offset in it
+    VkDeviceSize bytes; // with padding
     VkDeviceAddress address;
-    uint8_t *mapped;      // NULL: not visible to the CPU
-    stk_vk_slab *slab;    // NULL: an import, see below
+    uint8_t *mapped;       // NULL: not visible to the CPU
+    stk_vk_slab *slab;     // NULL: an import, see below
     VkDeviceMemory memory; // of an import
 } stk_vk_buffer;
 
@@ -147,7 +147,7 @@ struct stk_vk {
     VkPhysicalDevice physical;
     VkDevice device;
     stk_vk_device_info info;
-    bool use_dot;
+    bool use_dot, unmapped;
     stk_vk_queue compute, transfer;
     stk_vk_memory memory;
     VkPipelineLayout layout;

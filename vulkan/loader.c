@@ -27,9 +27,9 @@ static stk_status open_library(stk_vk_functions *fn, const stk_log *log)
 
 static bool load_global_functions(stk_vk_functions *fn)
 {
-#define FN_GLOBAL            LOAD_GLOBAL
-#define FN_INSTANCE          SKIP
-#define FN_DEVICE            SKIP
+#define FN_GLOBAL              LOAD_GLOBAL
+#define FN_INSTANCE            SKIP
+#define FN_DEVICE              SKIP
 #define STK_VK_FN(level, name) FN_##level(name)
 #include "vulkan/functions.def"
 #undef FN_GLOBAL

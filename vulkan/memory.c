@@ -1,11 +1,13 @@
-// Buffers cut from slabs. A slab is one allocation and one VkBuffer over all of it, whose ranges are
-// handed out first-fit; what is given back joins its neighbours.
+// Buffers cut from slabs. A slab is one allocation and one VkBuffer over all of it, whose ranges
+// are handed out first-fit; what is given back joins its neighbours.
 //
 //   slab  [ taken | free | taken | free ............ ]
 #include "vulkan/impl.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/size.h"
 
 enum { ALIGN_BYTES = 256, RANGES_MAX = 1024 };
 #define SLAB_BYTES (UINT64_C(64) << 20)
@@ -46,9 +48,11 @@ void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_max)
 static const VkMemoryPropertyFlags wishes[STK_VK_USE_COUNT][3] = {
     [STK_VK_LOCAL] = {VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT},
     [STK_VK_UPLOAD] = {VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT},
-    [STK_VK_READBACK] = {VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
+    [STK_VK_READBACK] = {VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                             VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
                              VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
-                         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT},
+                         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                             VK_MEMORY_PROPERTY_HOST_COHERENT_BIT},
 };
 
 // The first memory type with all the bits. Device memory is taken mappable only where all of it is:
@@ -137,10 +141,11 @@ static VkResult slab_fill(stk_vk *vk, stk_vk_slab *slab)
     if (slab->counted)
         vk->memory.taken_bytes += slab->bytes;
     result = vk->fn.BindBufferMemory(vk->device, slab->buffer, slab->memory, 0);
-    VkMemoryPropertyFlags mappable =
-        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    VkMemoryPropertyFlags mappable = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                     VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     void *mapped = NULL;
-    if (result == VK_SUCCESS &&
+    bool hidden = vk->unmapped && slab->use == STK_VK_LOCAL;
+    if (result == VK_SUCCESS && !hidden &&
         (vk->memory.properties.memoryTypes[type].propertyFlags & mappable) == mappable)
         result = vk->fn.MapMemory(vk->device, slab->memory, 0, VK_WHOLE_SIZE, 0, &mapped);
     slab->mapped = mapped;
@@ -148,6 +153,14 @@ static VkResult slab_fill(stk_vk *vk, stk_vk_slab *slab)
     slab->free_count = 1;
     slab->free[0] = (range){0, slab->bytes};
     return result;
+}
+
+static stk_status fail_full(const stk_vk *vk, uint64_t bytes)
+{
+    char more[STK_SIZE_TEXT_BYTES], taken[STK_SIZE_TEXT_BYTES], most[STK_SIZE_TEXT_BYTES];
+    return stk_fail(vk->log, STK_NO_MEMORY, "vulkan: %s more do not fit: %s of %s are taken",
+                    stk_size_format(bytes, more), stk_size_format(vk->memory.taken_bytes, taken),
+                    stk_size_format(vk->memory.bytes_max, most));
 }
 
 static stk_status slab_new(stk_vk *vk, stk_vk_use use, uint64_t bytes, stk_vk_slab **out)
@@ -158,10 +171,7 @@ static stk_status slab_new(stk_vk *vk, stk_vk_use use, uint64_t bytes, stk_vk_sl
     if (counted && take > left)
         take = bytes; // no more than asked for, near the limit
     if (take > vk->info.allocation_bytes_max || (counted && take > left))
-        return stk_fail(vk->log, STK_NO_MEMORY,
-                        "vulkan: %.1f MiB more do not fit: %.1f of %.1f MiB are taken",
-                        (double)bytes / 0x1p20, (double)vk->memory.taken_bytes / 0x1p20,
-                        (double)vk->memory.bytes_max / 0x1p20);
+        return fail_full(vk, bytes);
     stk_vk_slab *slab = calloc(1, sizeof *slab);
     if (!slab)
         return STK_NO_MEMORY;
@@ -229,7 +239,8 @@ static void slab_give(stk_vk_slab *slab, uint64_t at, uint64_t bytes)
     bool joins_after = i < slab->free_count && at + bytes == slab->free[i].at;
     if (joins_before && joins_after) {
         slab->free[i - 1].bytes += bytes + slab->free[i].bytes;
-        memmove(&slab->free[i], &slab->free[i + 1], (slab->free_count - i - 1) * sizeof *slab->free);
+        memmove(&slab->free[i], &slab->free[i + 1],
+                (slab->free_count - i - 1) * sizeof *slab->free);
         slab->free_count--;
     } else if (joins_before) {
         slab->free[i - 1].bytes += bytes;
@@ -262,8 +273,8 @@ stk_status stk_vk_buffer_import(stk_vk *vk, void *host, uint64_t bytes, stk_vk_b
         return STK_UNSUPPORTED;
     VkMemoryHostPointerPropertiesEXT pointer = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
-    VkResult result =
-        vk->fn.GetMemoryHostPointerPropertiesEXT(vk->device, handle_type, host, &pointer);
+    VkResult result = vk->fn.GetMemoryHostPointerPropertiesEXT(vk->device, handle_type, host,
+                                                               &pointer);
     if (result != VK_SUCCESS)
         return stk_vk_fail(vk->log, result, "cannot use host memory in place");
     VkExternalMemoryBufferCreateInfo external = {
@@ -282,9 +293,8 @@ stk_status stk_vk_buffer_import(stk_vk *vk, void *host, uint64_t bytes, stk_vk_b
     VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
                                        .pNext = &import,
                                        .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
-    VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-                                 .pNext = &flags,
-                                 .allocationSize = bytes};
+    VkMemoryAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = &flags, .allocationSize = bytes};
     result = VK_ERROR_FEATURE_NOT_PRESENT;
     if (find_type(vk, needs.memoryTypeBits & pointer.memoryTypeBits, 0, 0, &type)) {
         info.memoryTypeIndex = type;

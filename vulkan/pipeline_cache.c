@@ -2,8 +2,8 @@
 //
 //   "stkvkpc1", driver UUID (16), cache UUID (16), data bytes (u64), FNV-1a of the data (u64), data
 //
-// Drivers check little of what they are given, so anything that is not whole and of this very driver
-// is ignored.
+// Drivers check little of what they are given, so anything that is not whole and of this very
+// driver is ignored.
 #include "vulkan/impl.h"
 
 #include <errno.h>

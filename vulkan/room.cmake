@@ -80,11 +80,11 @@ const stk_vk_code stk_vk_codes[STK_VK_SHADER_COUNT] = {
     OBJECT_DEPENDS "${outputs}")
   target_include_directories(stk_vulkan PRIVATE ${CMAKE_BINARY_DIR})
   target_include_directories(stk_vulkan SYSTEM PRIVATE ${STK_VULKAN_INCLUDE})
-  target_link_libraries(stk_vulkan PUBLIC stk_base ${CMAKE_DL_LIBS})
+  target_link_libraries(stk_vulkan PUBLIC stk_model stk_base ${CMAKE_DL_LIBS})
 else()
   message(STATUS "No Vulkan: vulkan.h or glslc is missing")
   add_library(stk_vulkan STATIC ${PROJECT_SOURCE_DIR}/vulkan/stubs.c
     ${PROJECT_SOURCE_DIR}/vulkan/choose.c)
-  target_link_libraries(stk_vulkan PUBLIC stk_base)
+  target_link_libraries(stk_vulkan PUBLIC stk_model stk_base)
 endif()
 stk_flags(stk_vulkan)

@@ -1,5 +1,6 @@
 // The room where it is built without Vulkan: nothing is supported, and the log says why.
 #include "vulkan/device.h"
+#include "vulkan/experts.h"
 #include "vulkan/run.h"
 
 static stk_status absent(const stk_log *log)
@@ -70,4 +71,65 @@ const char *stk_vk_shader_name(stk_vk_shader shader)
 {
     (void)shader;
     return "none";
+}
+
+uint64_t stk_vk_experts_bytes(const stk_vk_experts_options *options)
+{
+    (void)options;
+    return 0;
+}
+
+stk_status stk_vk_experts_open(const stk_vk_experts_options *options, stk_vk_experts **out)
+{
+    (void)options, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+void stk_vk_experts_close(stk_vk_experts **experts)
+{
+    *experts = NULL;
+}
+
+stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot, const void *from)
+{
+    (void)experts, (void)slot, (void)from;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_import(stk_vk_experts *experts, void *host, uint32_t count,
+                                 uint32_t *out_first)
+{
+    (void)experts, (void)host, (void)count, (void)out_first;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_submit(stk_vk_experts *experts, const stk_vk_row *rows,
+                                 uint32_t row_count, const stk_vk_pair *pairs, uint32_t pair_count,
+                                 uint32_t *out_job)
+{
+    (void)experts, (void)rows, (void)row_count, (void)pairs, (void)pair_count, (void)out_job;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_poll(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_wait(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
+    return STK_UNSUPPORTED;
+}
+
+const float *stk_vk_experts_output(const stk_vk_experts *experts, uint32_t job, uint32_t pair)
+{
+    (void)experts, (void)job, (void)pair;
+    return NULL;
+}
+
+void stk_vk_experts_release(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
 }

@@ -332,10 +332,10 @@ static void test_argmax(void **state)
 static int run_round(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantize),        cmocka_unit_test(test_matmul_x16),
-        cmocka_unit_test(test_matmul_rows),     cmocka_unit_test(test_combine),
-        cmocka_unit_test(test_rmsnorm),         cmocka_unit_test(test_rope_and_append),
-        cmocka_unit_test(test_attention),       cmocka_unit_test(test_argmax),
+        cmocka_unit_test(test_quantize),    cmocka_unit_test(test_matmul_x16),
+        cmocka_unit_test(test_matmul_rows), cmocka_unit_test(test_combine),
+        cmocka_unit_test(test_rmsnorm),     cmocka_unit_test(test_rope_and_append),
+        cmocka_unit_test(test_attention),   cmocka_unit_test(test_argmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

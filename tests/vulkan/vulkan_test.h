@@ -72,7 +72,11 @@ typedef struct act_rows {
 static inline act_rows random_acts(uint32_t n, uint32_t count, style s)
 {
     size_t total = (size_t)n * count, blocks = total / 32 + 1;
-    act_rows a = {n, count, test_alloc(total * 4), test_alloc(total), test_alloc(blocks * 4),
+    act_rows a = {n,
+                  count,
+                  test_alloc(total * 4),
+                  test_alloc(total),
+                  test_alloc(blocks * 4),
                   test_alloc(blocks * 4)};
     random_x(a.x, total, s);
     if (n % 32 == 0)
@@ -123,7 +127,8 @@ static void test_log_write(void *user, stk_log_level level, const char *line)
 
 static const stk_log test_log = {.write = test_log_write, .level_max = STK_LOG_INFO};
 
-// Runs the tests on every device, with plain and with packed dot products. With the argument
+// Runs the tests on every device, with plain and with packed dot products, the latter with device
+// memory out of the CPU's reach. With the argument
 // "--validate" under the validation layer, where a single message fails. 77: nothing to run on.
 static inline int run_on_devices(int argc, char **argv, int (*run_round)(void))
 {
@@ -139,8 +144,11 @@ static inline int run_on_devices(int argc, char **argv, int (*run_round)(void))
                 continue;
             char index[12];
             snprintf(index, sizeof index, "%u", i);
-            stk_vk_options options = {
-                .log = &test_log, .device = index, .dot = (stk_vk_dot)dot, .validate = validate};
+            stk_vk_options options = {.log = &test_log,
+                                      .device = index,
+                                      .dot = (stk_vk_dot)dot,
+                                      .validate = validate,
+                                      .unmapped = dot == STK_VK_DOT_ALWAYS};
             stk_status status = stk_vk_open(&options, &vk);
             if (status == STK_UNSUPPORTED && validate)
                 return 77;
