@@ -167,9 +167,8 @@ static stk_status slab_new(stk_vk *vk, stk_vk_use use, uint64_t bytes, stk_vk_sl
 {
     bool counted = use == STK_VK_LOCAL || vk->info.unified;
     uint64_t left = vk->memory.bytes_max - vk->memory.taken_bytes;
-    uint64_t take = bytes < SLAB_BYTES ? SLAB_BYTES : bytes;
-    if (counted && take > left)
-        take = bytes; // no more than asked for, near the limit
+    uint64_t take = counted && left / 4 < SLAB_BYTES ? left / 4 : SLAB_BYTES; // leaves room for others
+    take = bytes < take ? take / ALIGN_BYTES * ALIGN_BYTES : bytes;
     if (take > vk->info.allocation_bytes_max || (counted && take > left))
         return fail_full(vk, bytes);
     stk_vk_slab *slab = calloc(1, sizeof *slab);

@@ -265,6 +265,11 @@ static void test_budget(void **state)
         assert_true(i == 0 || stk_vk_memory_bytes(small) == taken);
         taken = stk_vk_memory_bytes(small);
     }
+    options.slot_bytes *= 4; // what was given back has joined
+    options.resident_slots = 10;
+    assert_int_equal(stk_vk_experts_open(&options, &e), STK_OK);
+    stk_vk_experts_close(&e);
+    assert_int_equal(stk_vk_memory_bytes(small), taken);
     options.slot_bytes = 4096; // the bundle does not fit
     assert_int_equal(stk_vk_experts_open(&options, &e), STK_INVALID);
     stk_vk_close(&small);
