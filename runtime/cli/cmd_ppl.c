@@ -146,6 +146,7 @@ int stk_cmd_ppl(int argc, char **argv)
         {&ppl_table, &j.options},
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
+        {&stk_gpu_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {

@@ -333,6 +333,7 @@ int stk_cmd_run(int argc, char **argv)
         {&stk_draft_option_table, &run.drafting},
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
+        {&stk_gpu_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };

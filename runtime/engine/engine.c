@@ -107,6 +107,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         status = open_store(engine, options);
     if (status == STK_OK)
         status = choose_kernels(engine);
+    if (status == STK_OK)
+        status = stk_gpu_open(engine, options, &engine->gpu);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
@@ -125,6 +127,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     stk_engine *engine = *engine_pointer;
     if (!engine)
         return;
+    stk_gpu_close(&engine->gpu); // it may read the store's memory
     stk_expert_store_close(&engine->store);
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
@@ -169,4 +172,14 @@ const stk_memory_plan *stk_engine_memory(const stk_engine *engine)
 stk_expert_store *stk_engine_store(stk_engine *engine)
 {
     return engine->store;
+}
+
+uint32_t stk_engine_gpu_experts(const stk_engine *engine)
+{
+    return stk_gpu_expert_count(engine->gpu);
+}
+
+const char *stk_engine_gpu_name(const stk_engine *engine)
+{
+    return stk_gpu_name(engine->gpu);
 }

@@ -36,6 +36,12 @@ typedef struct stk_engine_options {
     const char *usage_path;   // NULL: beside the model, MODEL.stoker-usage
     bool ignores_usage;       // do not warm the cache by earlier runs, nor record this one
     uint32_t guess_layers;    // layers ahead whose experts are guessed; UINT32_MAX: the default
+
+    // A GPU that computes a share of the experts. The tokens stay the same.
+    const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
+    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint64_t gpu_memory_bytes;    // cap on its memory; 0: 90 % of what the driver offers
+    const char *shader_cache_path; // compiled shaders are kept there; NULL: nowhere
 } stk_engine_options;
 
 // Reads, checks and loads a model. *out is written only on STK_OK; the caller closes it.
@@ -59,6 +65,10 @@ typedef struct stk_memory_plan {
 } stk_memory_plan;
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 struct stk_expert_store *stk_engine_store(stk_engine *engine); // for its statistics
+
+// Experts that a GPU computes now, and its name ("none").
+uint32_t stk_engine_gpu_experts(const stk_engine *engine);
+const char *stk_engine_gpu_name(const stk_engine *engine);
 
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed
 const stk_gguf *stk_engine_gguf(const stk_engine *engine);   // borrowed; metadata only

@@ -5,6 +5,7 @@
 #include "base/team.h"
 #include "cpu/cpu.h"
 #include "engine/engine.h"
+#include "engine/experts_gpu.h"
 #include "engine/session.h"
 #include "engine/weights.h"
 #include "store/expert_store.h"
@@ -26,6 +27,7 @@ struct stk_engine {
     stk_team *team;
     stk_weights weights;
     stk_expert_store *store;
+    stk_gpu *gpu; // NULL: the CPU computes every expert
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
@@ -144,6 +146,6 @@ void stk_experts_guess(stk_session *s, uint32_t layer);
 void stk_experts_finish(stk_session *s, uint32_t layer);
 void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen);
 void stk_group_pairs(stk_session *s);
-void stk_experts_combine_row(stk_session *s, uint32_t row);
+void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row);
 
 #endif

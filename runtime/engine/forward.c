@@ -157,9 +157,13 @@ void stk_forward_worker(stk_worker *worker, void *argument)
             norm_row(s, row, w[layer].ffn_norm, row);
         }
         stk_worker_barrier(worker);
-        if (worker->index == 0)
+        if (worker->index == 0) {
+            stk_gpu_begin(s, layer);
             stk_experts_guess(s, layer);
+        }
         stk_experts_worker(s, worker, layer);
+        if (worker->index == 0)
+            stk_gpu_end(s, layer);
         stk_worker_barrier(worker);
         if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK) {
             if (worker->index == 0)
@@ -167,7 +171,7 @@ void stk_forward_worker(stk_worker *worker, void *argument)
             return;
         }
         while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-            stk_experts_combine_row(s, row);
+            stk_experts_combine_row(s, layer, row);
             if (layer + 1 < m->layer_count)
                 norm_row(s, row, w[layer + 1].attn_norm, row);
         }

@@ -301,10 +301,12 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         if (rows[i].logits)
             s->logit_rows[s->logit_count++] = i;
     }
-    atomic_store(&s->failure, STK_OK);
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
-    stk_team_run(s->engine->team, stk_forward_worker, s);
+    do { // once more without the GPU when that was lost on the way
+        atomic_store(&s->failure, STK_OK);
+        stk_team_run(s->engine->team, stk_forward_worker, s);
+    } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
     s->rows = NULL; // the caller's
     if (atomic_load(&s->failure) != STK_OK)
         return (stk_status)atomic_load(&s->failure);
