@@ -138,9 +138,11 @@ static void describe_memory(const stk_vk_functions *fn, VkPhysicalDevice physica
             continue;
         uint64_t size = p->memoryHeaps[i].size, used = budget.heapUsage[i];
         uint64_t offered = out->has_budget ? budget.heapBudget[i] : size;
-        out->local_bytes += size;
-        out->local_free_bytes += offered > used ? offered - used : 0;
-        out->mappable_bytes += mappable[i] ? size : 0;
+        if (size <= out->local_bytes)
+            continue; // such as the small mappable window of a card without resizable BAR
+        out->local_bytes = size;
+        out->local_free_bytes = offered > used ? offered - used : 0;
+        out->mappable_bytes = mappable[i] ? size : 0;
     }
     out->unified = out->mappable_bytes == out->local_bytes && out->kind != STK_VK_DISCRETE;
 }

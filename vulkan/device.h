@@ -28,9 +28,9 @@ typedef struct stk_vk_device_info {
     uint8_t driver_uuid[16];
     uint8_t cache_uuid[16]; // of pipeline caches
 
-    uint64_t local_bytes;      // heaps of device-local memory
+    uint64_t local_bytes;      // the largest heap of device-local memory
     uint64_t local_free_bytes; // of that, what the driver says this process may take now
-    uint64_t mappable_bytes;   // device-local memory the CPU can write: all with resizable BAR
+    uint64_t mappable_bytes;   // of it, what the CPU can write: all or nothing
     uint64_t allocation_bytes_max;
     uint64_t import_align_bytes;      // of host memory the device can use in place; 0: it cannot
     uint64_t storage_range_bytes_max; // maxStorageBufferRange; addresses are not bound by it

@@ -58,14 +58,15 @@ static const VkMemoryPropertyFlags wishes[STK_VK_USE_COUNT][3] = {
 // The first memory type with all the bits. Device memory is taken mappable only where all of it is:
 // the small window of a card without resizable BAR is not worth its limits.
 static bool find_type(const stk_vk *vk, uint32_t allowed, VkMemoryPropertyFlags want,
-                      VkMemoryPropertyFlags prefer, uint32_t *out)
+                      VkMemoryPropertyFlags prefer, VkMemoryPropertyFlags avoid, uint32_t *out)
 {
     const VkPhysicalDeviceMemoryProperties *p = &vk->memory.properties;
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0; i < p->memoryTypeCount; i++) {
             VkMemoryPropertyFlags flags = p->memoryTypes[i].propertyFlags;
             VkMemoryPropertyFlags need = pass == 0 ? want | prefer : want;
-            if ((allowed >> i & 1) && (flags & need) == need) {
+            bool avoided = pass == 0 && (flags & avoid);
+            if ((allowed >> i & 1) && (flags & need) == need && !avoided) {
                 *out = i;
                 return true;
             }
@@ -75,11 +76,13 @@ static bool find_type(const stk_vk *vk, uint32_t allowed, VkMemoryPropertyFlags 
 
 static bool choose_type(const stk_vk *vk, stk_vk_use use, uint32_t allowed, uint32_t *out)
 {
-    VkMemoryPropertyFlags prefer = 0;
-    if (use == STK_VK_LOCAL && vk->info.mappable_bytes == vk->info.local_bytes)
-        prefer = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    const VkMemoryPropertyFlags mappable =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    bool all = vk->info.mappable_bytes == vk->info.local_bytes;
+    VkMemoryPropertyFlags prefer = use == STK_VK_LOCAL && all ? mappable : 0;
+    VkMemoryPropertyFlags avoid = use == STK_VK_LOCAL && !all ? mappable : 0;
     for (int i = 0; i < 3 && wishes[use][i] != 0; i++)
-        if (find_type(vk, allowed, wishes[use][i], prefer, out))
+        if (find_type(vk, allowed, wishes[use][i], prefer, avoid, out))
             return true;
     return false;
 }
@@ -167,7 +170,8 @@ static stk_status slab_new(stk_vk *vk, stk_vk_use use, uint64_t bytes, stk_vk_sl
 {
     bool counted = use == STK_VK_LOCAL || vk->info.unified;
     uint64_t left = vk->memory.bytes_max - vk->memory.taken_bytes;
-    uint64_t take = counted && left / 4 < SLAB_BYTES ? left / 4 : SLAB_BYTES; // leaves room for others
+    uint64_t take = counted && left / 4 < SLAB_BYTES ? left / 4
+                                                     : SLAB_BYTES; // leaves room for others
     take = bytes < take ? take / ALIGN_BYTES * ALIGN_BYTES : bytes;
     if (take > vk->info.allocation_bytes_max || (counted && take > left))
         return fail_full(vk, bytes);
@@ -295,7 +299,7 @@ stk_status stk_vk_buffer_import(stk_vk *vk, void *host, uint64_t bytes, stk_vk_b
     VkMemoryAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = &flags, .allocationSize = bytes};
     result = VK_ERROR_FEATURE_NOT_PRESENT;
-    if (find_type(vk, needs.memoryTypeBits & pointer.memoryTypeBits, 0, 0, &type)) {
+    if (find_type(vk, needs.memoryTypeBits & pointer.memoryTypeBits, 0, 0, 0, &type)) {
         info.memoryTypeIndex = type;
         result = vk->fn.AllocateMemory(vk->device, &info, NULL, &b.memory);
     }

@@ -41,6 +41,7 @@ typedef struct stk_engine_options {
     const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
     uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
     uint64_t gpu_memory_bytes;    // cap on its memory; 0: 90 % of what the driver offers
+    bool gpu_copies;              // tests: copy experts even where host memory serves in place
     const char *shader_cache_path; // compiled shaders are kept there; NULL: nowhere
 } stk_engine_options;
 

@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_impl.h"
+#include "engine/experts_gpu_impl.h"
 #include "store/expert_layout.h"
-#include "vulkan/experts.h"
 
 enum { JOB_ROWS = 32, JOBS = 8 };
 #define NO_SLOT UINT32_MAX
@@ -28,15 +27,16 @@ struct stk_gpu {
 
     gpu_job jobs[JOBS]; // a ring: oldest, and how many
     uint32_t oldest, in_flight;
-    uint32_t *pairs;          // of all jobs
-    stk_vk_pair *vk_pairs;    // [JOB_ROWS * used]
+    uint32_t *pairs;       // of all jobs
+    stk_vk_pair *vk_pairs; // [JOB_ROWS * used]
     stk_vk_row rows[JOB_ROWS];
 };
 
 // ---- which device ----
 
 // *open is false where the CPU does everything.
-static stk_status parse_device(const char *device, const stk_log *log, const char **choice, bool *open)
+static stk_status parse_device(const char *device, const stk_log *log, const char **choice,
+                               bool *open)
 {
     *open = device && strcmp(device, "cpu") != 0;
     *choice = NULL;
@@ -113,9 +113,10 @@ static stk_status wait_for_expert(stk_expert_store *store, uint32_t layer, uint3
 }
 
 // Host memory in place if that is possible; else a copy into device memory.
-static stk_status place_expert(stk_gpu *gpu, stk_expert_store *store, uint32_t layer, uint32_t e,
+static stk_status place_expert(stk_gpu *gpu, stk_engine *engine, uint32_t layer, uint32_t e,
                                bool in_place)
 {
+    stk_expert_store *store = engine->store;
     uint32_t *slot = &gpu->slot_of[(size_t)layer * gpu->expert_count + e];
     stk_expert expert;
     stk_status status = wait_for_expert(store, layer, e, &expert);
@@ -126,11 +127,18 @@ static stk_status place_expert(stk_gpu *gpu, stk_expert_store *store, uint32_t l
         status = stk_vk_experts_import(gpu->experts, (void *)(uintptr_t)expert.gate.data, 1, slot);
     else
         status = stk_vk_experts_upload(gpu->experts, *slot, expert.gate.data);
+    bool equal = true;
+    if (status == STK_OK && gpu->held == 0) // the first one is also a test of the device
+        status = stk_gpu_probe(engine, gpu->experts, &engine->expert_kernels[layer], &expert, *slot,
+                               &equal);
+    if (!equal)
+        status = stk_fail(gpu->log, STK_UNSUPPORTED, "%s computes other bits than the CPU",
+                          stk_gpu_name(gpu));
     stk_expert_store_release(store, layer, e);
     return status;
 }
 
-static stk_status place_experts(stk_gpu *gpu, stk_expert_store *store, uint32_t slots, bool in_place)
+static stk_status place_experts(stk_gpu *gpu, stk_engine *engine, uint32_t slots, bool in_place)
 {
     for (uint32_t layer = 0; layer < gpu->layer_count; layer++)
         for (uint32_t e = 0; e < gpu->expert_count; e++) {
@@ -141,7 +149,7 @@ static stk_status place_experts(stk_gpu *gpu, stk_expert_store *store, uint32_t 
                 *slot = NO_SLOT;
                 continue;
             }
-            stk_status status = place_expert(gpu, store, layer, e, in_place);
+            stk_status status = place_expert(gpu, engine, layer, e, in_place);
             if (status != STK_OK)
                 return status;
             gpu->held++;
@@ -150,11 +158,11 @@ static stk_status place_experts(stk_gpu *gpu, stk_expert_store *store, uint32_t 
     return STK_OK;
 }
 
-static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted)
+static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted, bool copies)
 {
     const stk_model *m = &engine->model;
     const stk_vk_device_info *info = stk_vk_info(gpu->vk);
-    bool in_place = info->unified && stk_expert_store_is_resident(engine->store) &&
+    bool in_place = info->unified && !copies && stk_expert_store_is_resident(engine->store) &&
                     info->import_align_bytes != 0 &&
                     gpu->layout.slot_bytes % info->import_align_bytes == 0;
     stk_vk_experts_options options = {.vk = gpu->vk,
@@ -175,11 +183,10 @@ static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted)
         return STK_OK;
     stk_status status = stk_vk_experts_open(&options, &gpu->experts);
     if (status == STK_OK)
-        status = place_experts(gpu, engine->store, wanted, in_place);
+        status = place_experts(gpu, engine, wanted, in_place);
     if (status == STK_OK)
-        stk_info(gpu->log, "%u of %u experts on %s%s", gpu->held,
-                 m->layer_count * m->expert_count, info->name,
-                 in_place ? ", in host memory" : "");
+        stk_info(gpu->log, "%u of %u experts on %s%s", gpu->held, m->layer_count * m->expert_count,
+                 info->name, in_place ? ", in host memory" : "");
     return status;
 }
 
@@ -219,7 +226,7 @@ static stk_status open_on(stk_gpu *gpu, stk_engine *engine, const stk_engine_opt
         return STK_OK;
     }
     uint32_t percent = options->gpu_experts_percent < 100 ? options->gpu_experts_percent : 100;
-    return fill(gpu, engine, choose_experts(gpu, &engine->model, percent));
+    return fill(gpu, engine, choose_experts(gpu, &engine->model, percent), options->gpu_copies);
 }
 
 stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, stk_gpu **out)
@@ -239,7 +246,8 @@ stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, s
     if (status != STK_OK || gpu->held == 0)
         stk_gpu_close(&gpu);
     *out = gpu;
-    return status;
+    bool may_do_without = status == STK_UNSUPPORTED && strcmp(options->device, "auto") == 0;
+    return may_do_without ? STK_OK : status; // it said why
 }
 
 void stk_gpu_close(stk_gpu **pointer)
@@ -293,7 +301,8 @@ static void finish_oldest(stk_session *s)
 {
     stk_gpu *gpu = s->engine->gpu;
     const gpu_job *job = &gpu->jobs[gpu->oldest];
-    stk_status status = gpu->lost ? STK_DEVICE_LOST : stk_vk_experts_wait(gpu->experts, job->number);
+    stk_status status = gpu->lost ? STK_DEVICE_LOST
+                                  : stk_vk_experts_wait(gpu->experts, job->number);
     if (status != STK_OK)
         lose(s, status);
     for (uint32_t i = 0; i < job->count && status == STK_OK; i++)
@@ -319,8 +328,8 @@ static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, gpu_
             uint32_t pair = (first_row + r) * used + k, e = s->chosen[pair];
             if (!stk_gpu_has(gpu, layer, e))
                 continue;
-            gpu->vk_pairs[job->count] =
-                (stk_vk_pair){r, gpu->slot_of[(size_t)layer * gpu->expert_count + e]};
+            gpu->vk_pairs[job->count] = (stk_vk_pair){
+                r, gpu->slot_of[(size_t)layer * gpu->expert_count + e]};
             job->pairs[job->count++] = pair;
         }
     }

@@ -1,7 +1,8 @@
 // engine/experts_gpu.h: the experts a GPU keeps and computes while the CPU computes the others.
 //
-// Owns the open device, its slots and the jobs in flight. Which experts it has is decided at open and
-// stays. Invariant: an output is the CPU's to the bit, so the share of the GPU never changes a token.
+// Owns the open device, its slots and the jobs in flight. Which experts it has is decided at open
+// and stays. Invariant: an output is the CPU's to the bit, so the share of the GPU never changes a
+// token.
 #ifndef STK_ENGINE_EXPERTS_GPU_H
 #define STK_ENGINE_EXPERTS_GPU_H
 
@@ -11,8 +12,8 @@
 // Thread-safety: none; worker 0 between barriers. stk_gpu_has may be called by any worker.
 typedef struct stk_gpu stk_gpu;
 
-// Opens options->device and gives it its share of the experts, after the store has opened. *out stays
-// NULL where the CPU is to do everything, which for "auto" includes a machine without a GPU.
+// Opens options->device and gives it its share of the experts, after the store has opened. *out
+// stays NULL where the CPU is to do everything, which for "auto" includes a machine without a GPU.
 // STK_INVALID: no such device; STK_UNSUPPORTED: no Vulkan, though asked for.
 STK_CHECKED stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options,
                                     stk_gpu **out);
