@@ -31,7 +31,7 @@ static outcome generate(const char *device, uint32_t percent, bool copies, uint3
     outcome o = {.gpu_experts = 0};
     stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
                                   .log = &test_log,
-                                  .thread_count = 2,
+                                  .thread_count = 1,
                                   .ignores_usage = true,
                                   .device = device,
                                   .gpu_experts_percent = percent,
