@@ -28,7 +28,7 @@ arm64_apt()
 }
 arm64_apt update
 arm64_apt -y install libc6-dev libhwloc-dev libpcre2-dev libedit-dev libjansson-dev \
-    libcmocka-dev
+    libcmocka-dev liburing-dev libxxhash-dev
 for package in "$sysroot"/apt/archives/*.deb; do
     dpkg-deb -x "$package" "$sysroot"
 done

@@ -16,9 +16,12 @@ qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static) || skip 'no qe
 [ -e "$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig/hwloc.pc" ] ||
     skip "no libraries in $sysroot: run cmake/aarch64_sysroot.sh"
 
-set -e
+set -eo pipefail
 "$cmake" -G "$generator" -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Release -DSTK_WERROR=ON \
-    -DCMAKE_TOOLCHAIN_FILE="$source/cmake/aarch64.cmake" -DSTK_AARCH64_SYSROOT="$sysroot" >/dev/null
+    -DCMAKE_TOOLCHAIN_FILE="$source/cmake/aarch64.cmake" -DSTK_AARCH64_SYSROOT="$sysroot" >/dev/null || {
+    echo "configuring failed; a library missing? add it to cmake/aarch64_sysroot.sh and run that"
+    exit 1
+}
 "$cmake" --build "$build" --parallel 2 --target \
     stoker test_types test_matrix test_kernels test_kernel_ops | tail -n 1
 (cd "$build" && timeout 170 ctest --output-on-failure --no-tests=error \
