@@ -64,8 +64,9 @@ static inline v16 v_round(v16 x)
 }
 static inline float32x4_t scale2(float32x4_t y, float32x4_t n)
 {
-    int32x4_t shift = vshlq_n_s32(vcvtq_s32_f32(n), 23);
-    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(y), shift));
+    // Unsigned: lanes that zero_below clears may wrap around.
+    uint32x4_t shift = vshlq_n_u32(vreinterpretq_u32_s32(vcvtq_s32_f32(n)), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(y), shift));
 }
 static inline v16 v_scale2(v16 y, v16 n)
 {
