@@ -55,6 +55,8 @@ static void read_golden(float *out)
 static void test_golden(void **state)
 {
     (void)state;
+    if (TEST_FEWER)
+        skip();
     static const struct {
         const stk_type *type;
         double relative_max; // F16, Q8_0: three times what was measured
@@ -97,6 +99,8 @@ static void check_model(const char *path, const char *what)
 static void test_each_type(void **state)
 {
     (void)state;
+    if (TEST_FEWER)
+        skip();
     static const stk_type *const types[] = {&stk_type_f16,  &stk_type_bf16, &stk_type_q4_0,
                                             &stk_type_q8_0, &stk_type_q6_k, &stk_type_q4_k,
                                             &stk_type_f32};
@@ -125,6 +129,8 @@ static void test_mixed(void **state)
 static void test_transposed(void **state)
 {
     (void)state;
+    if (TEST_FEWER)
+        skip();
     static const stk_type *const types[] = {&stk_type_f16, &stk_type_f32, &stk_type_q6_k,
                                             &stk_type_q4_0};
     const char *few = convert(TEST_STORIES, "few.gguf", LAYERS, false, one_type, &stk_type_f16);
