@@ -43,7 +43,12 @@ stk_engine *test_engine(const char *path, const char *mask, uint32_t threads)
 stk_session *test_session(stk_engine *engine, const stk_session_options *options)
 {
     stk_session *session = NULL;
-    if (stk_session_open(engine, options, &session) != STK_OK)
+    stk_session_options all = *options;
+    if (all.batch_rows_max == 0)
+        all.batch_rows_max = 256;
+    if (all.logit_rows_max == 0)
+        all.logit_rows_max = all.batch_rows_max;
+    if (stk_session_open(engine, &all, &session) != STK_OK)
         fail_msg("%s", test_last_error);
     return session;
 }

@@ -32,6 +32,7 @@ enum { TEST_FEWER = 0 };
 const char *test_mask_at(size_t index);
 
 stk_engine *test_engine(const char *path, const char *mask, uint32_t threads);
+// Every row of a batch may ask for logits unless options->logit_rows_max says otherwise.
 stk_session *test_session(stk_engine *engine, const stk_session_options *options);
 
 // Appends ids[0..count) to a sequence, `chunk` rows per forward (0: all at once), and copies every

@@ -293,8 +293,10 @@ static void test_row_errors(void **state)
     const setup u = {small_window(), 1, BATCH, BATCH, false};
     float *want = run(&u, ids, CONTEXT, VOCAB), *got = test_floats((size_t)CONTEXT * VOCAB);
     stk_engine *engine = test_engine(u.path, NULL, 1);
-    const stk_session_options options = {
-        .context_tokens = CONTEXT, .sequence_count = 2, .batch_rows_max = BATCH};
+    const stk_session_options options = {.context_tokens = CONTEXT,
+                                         .sequence_count = 2,
+                                         .batch_rows_max = BATCH,
+                                         .logit_rows_max = HELD};
     stk_session *session = test_session(engine, &options);
     test_feed(session, VOCAB, 0, ids, HELD, 0, got);
     stk_row rows[CONTEXT] = {{0, HELD, 2, true}, {0, HELD + 1, 2, true}};
@@ -312,7 +314,10 @@ static void test_row_errors(void **state)
         rows[i] = (stk_row){0, HELD + i, ids[HELD + i], true};
     assert_int_equal(stk_session_forward(session, rows, BATCH + 1), STK_INVALID);
     assert_int_equal(stk_session_forward(session, rows, 0), STK_INVALID);
-    test_feed(session, VOCAB, 0, ids + HELD, CONTEXT - HELD, BATCH, got + (size_t)HELD * VOCAB);
+    assert_int_equal(stk_session_forward(session, rows, HELD + 1), STK_INVALID);
+    assert_non_null(strstr(test_last_error, "row 5: the session computes the logits of 5"));
+    assert_int_equal(stk_session_length(session, 0), HELD);
+    test_feed(session, VOCAB, 0, ids + HELD, CONTEXT - HELD, HELD, got + (size_t)HELD * VOCAB);
     test_same_bits("after refusals", got, want, CONTEXT, VOCAB);
     const stk_row over = {0, CONTEXT, ids[CONTEXT], true};
     assert_int_equal(stk_session_forward(session, &over, 1), STK_INVALID); // full

@@ -56,10 +56,13 @@ static void check_batch(stk_session *s, const int32_t *ids, uint32_t count)
     const stk_model *m = &s->engine->model;
     uint32_t layer = m->layer_count - 1;
     float y[WIDTH_MAX];
+    assert_true(stk_expert_store_is_resident(s->engine->store));
     assert_int_equal(stk_session_truncate(s, 0, 0), STK_OK);
     test_feed(s, m->vocab_size, 0, ids, count, 0, NULL);
     for (uint32_t pair = 0; pair < count * m->expert_used_count; pair++) {
-        stk_expert expert = stk_expert_store_get(s->engine->store, layer, s->chosen[pair]);
+        stk_expert expert;
+        assert_int_equal( // all experts are resident: nothing to wait for or to give back
+            stk_expert_store_poll(s->engine->store, layer, s->chosen[pair], &expert), STK_OK);
         dense_expert(m, &expert, &s->normed.rows[pair / m->expert_used_count], y);
         test_same_bits(s->engine->cpu.name, s->expert_outputs + (size_t)pair * s->width_padded, y,
                        1, m->width);
