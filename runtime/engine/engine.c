@@ -53,11 +53,12 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         stk_engine_close(&engine);
         return status;
     }
-    stk_info(engine->log, "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
-             (int)engine->model.name.len_bytes, engine->model.name.data,
-             engine->model.layer_count, engine->model.expert_count,
-             engine->model.expert_used_count, (double)stk_engine_weight_bytes(engine) / 0x1p30,
-             engine->cpu.name, stk_team_worker_count(engine->team));
+    stk_info(engine->log,
+             "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
+             (int)engine->model.name.len_bytes, engine->model.name.data, engine->model.layer_count,
+             engine->model.expert_count, engine->model.expert_used_count,
+             (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
+             stk_team_worker_count(engine->team));
     *out = engine;
     return STK_OK;
 }

@@ -29,7 +29,7 @@ void stk_engine_close(stk_engine **engine);
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed
 const stk_gguf *stk_engine_gguf(const stk_engine *engine);   // borrowed; metadata only
 uint32_t stk_engine_thread_count(const stk_engine *engine);
-const char *stk_engine_kernels(const stk_engine *engine); // "avx512", for logs and reports
+const char *stk_engine_kernels(const stk_engine *engine);   // "avx512", for logs and reports
 uint64_t stk_engine_weight_bytes(const stk_engine *engine); // resident weights
 
 #endif

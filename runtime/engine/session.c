@@ -73,8 +73,8 @@ static void carve_scratch(carver *c, stk_session *s)
     s->k = carve(c, rows * kv_width, sizeof *s->k);
     s->v = carve(c, rows * kv_width, sizeof *s->v);
     s->projected = carve(c, rows * m->width + STK_ROW_PAD, sizeof *s->projected);
-    s->router_logits =
-        carve(c, rows * ((m->expert_count + 15) / 16 * 16), sizeof *s->router_logits);
+    s->router_logits = carve(c, rows * ((m->expert_count + 15) / 16 * 16),
+                             sizeof *s->router_logits);
     s->chosen = carve(c, pairs, sizeof *s->chosen);
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
     s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
@@ -206,8 +206,10 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
             status = stk_fail(log, STK_INVALID, "row %u: position %u is past the context of %u",
                               checked, r->position, s->context_tokens);
         else if (r->position != s->length[r->sequence])
-            status = stk_fail(log, STK_INVALID, "row %u: position %u does not continue sequence %u, which holds %u tokens",
-                              checked, r->position, r->sequence, s->length[r->sequence]);
+            status = stk_fail(
+                log, STK_INVALID,
+                "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
+                r->position, r->sequence, s->length[r->sequence]);
         if (status != STK_OK)
             break;
         s->length[r->sequence]++;
@@ -260,13 +262,15 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     const stk_model *m = &s->engine->model;
     for (uint32_t i = 0; i < m->layer_count && length_tokens > 0; i++) {
         uint32_t window = m->layers[i].window_tokens, capacity = s->kv[i].capacity_tokens;
-        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1 : 0;
-        uint32_t oldest_held =
-            s->highest[sequence] > capacity ? s->highest[sequence] - capacity : 0;
+        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
+                                                                        : 0;
+        uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity
+                                                               : 0;
         if (oldest_needed < oldest_held)
-            return stk_fail(s->engine->log, STK_INVALID,
-                            "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
-                            sequence, length_tokens, i);
+            return stk_fail(
+                s->engine->log, STK_INVALID,
+                "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
+                sequence, length_tokens, i);
     }
     s->length[sequence] = length_tokens;
     if (length_tokens == 0)

@@ -18,8 +18,8 @@ struct stk_expert_store {
 stk_expert stk_expert_store_get(const stk_expert_store *store, uint32_t layer, uint32_t expert)
 {
     const stk_expert_layout *layout = &store->layouts[layer];
-    return stk_expert_at(layout, store->slots + store->layer_at[layer] +
-                                     expert * layout->slot_bytes);
+    return stk_expert_at(layout,
+                         store->slots + store->layer_at[layer] + expert * layout->slot_bytes);
 }
 
 uint64_t stk_expert_store_bytes(const stk_expert_store *store)
@@ -70,8 +70,8 @@ static void load_worker(stk_worker *worker, void *argument)
     while (stk_worker_take(worker, total, 1, &begin, &end)) {
         if (atomic_load(&job->status) != STK_OK)
             break;
-        stk_status status =
-            load_expert(job, begin / model->expert_count, begin % model->expert_count, buffer);
+        stk_status status = load_expert(job, begin / model->expert_count,
+                                        begin % model->expert_count, buffer);
         if (status != STK_OK)
             atomic_store(&job->status, (int)status);
         uint32_t loaded = atomic_fetch_add(&job->loaded, 1) + 1;
