@@ -45,7 +45,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
+                                                                     : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
@@ -78,8 +79,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (!engine)
         return STK_NO_MEMORY;
     engine->log = options->log;
-    engine->guess_layers =
-        options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT : options->guess_layers;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
     stk_team_options team = {
         .worker_count = options->thread_count, .pin = true, .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);

@@ -41,8 +41,8 @@ static double worth_cycle(const stk_usage *u, const stk_policy_clock *now, uint3
     return decayed(u, now) - 0.5 * (double)until / (double)now->layer_count;
 }
 
-const stk_cache_policy stk_cache_policy_lru = {
-    "lru", "least recently used goes first", touch_count, worth_recency};
+const stk_cache_policy stk_cache_policy_lru = {"lru", "least recently used goes first", touch_count,
+                                               worth_recency};
 const stk_cache_policy stk_cache_policy_lfu = {
     "lfu", "least frequently used goes first, uses decay", touch_count, worth_frequency};
 const stk_cache_policy stk_cache_policy_cycle = {
