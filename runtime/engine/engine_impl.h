@@ -106,8 +106,11 @@ struct stk_session {
     uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
     stk_expert_work *work;  // [experts]: those used in this layer
     uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
+    float *work_weights;    // [experts]: the router's, of the first row
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
+    stk_route_hook route_hook;
+    void *route_hook_user;
     atomic_int failure;          // stk_status of the forward in progress
     float *guess_logits;         // [experts padded to 16]
     float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]

@@ -65,7 +65,7 @@ static const stk_option memory_options[] = {
      .has_auto = true,
      .unit = "NAME",
      .fallback = "auto",
-     .doc = "which experts stay in memory: cycle, lfu, lru",
+     .doc = "which experts stay in memory: cycle, lfu, lru, scores",
      FIELD(stk_engine_options, cache_policy)},
     {.key = "store.io",
      .flag = "io",

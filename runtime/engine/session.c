@@ -86,6 +86,7 @@ static void carve_scratch(carver *c, stk_session *s)
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
     s->work = carve(c, m->expert_count, sizeof *s->work);
     s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
+    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
     s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);
@@ -332,6 +333,12 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     if (length_tokens == 0)
         s->highest[sequence] = 0;
     return STK_OK;
+}
+
+void stk_session_set_route_hook(stk_session *s, stk_route_hook hook, void *user)
+{
+    s->route_hook = hook;
+    s->route_hook_user = user;
 }
 
 uint32_t stk_session_context_tokens(const stk_session *s)

@@ -11,7 +11,7 @@
 
 // What is remembered of one expert of one layer, resident or not.
 typedef struct stk_usage {
-    float frequency;     // decayed count of uses, as of last_token
+    float slow, fast;    // decayed counts of uses as of last_token, in uses per token
     uint32_t last_token; // when it was last used
     uint64_t last_use;   // serial number of that use over all layers, for LRU
 } stk_usage;

@@ -258,7 +258,7 @@ void stk_expert_store_close(stk_expert_store **store)
 // ---- use ----
 
 // Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
-static bool want_exactly(stk_expert_store *s, uint32_t index, stk_want kind)
+static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_want kind)
 {
     stk_entry *e = &s->entries[index];
     int state = atomic_load_explicit(&e->state, memory_order_relaxed);
@@ -268,7 +268,7 @@ static bool want_exactly(stk_expert_store *s, uint32_t index, stk_want kind)
     s->stats.speculative_used += e->speculative && state != STK_ENTRY_ABSENT;
     e->speculative = false;
     s->clock.use++;
-    s->policy->touch(&e->usage, &s->clock, 1.0f);
+    s->policy->touch(&e->usage, &s->clock, weight);
     if (state == STK_ENTRY_ABSENT || state == STK_ENTRY_FAILED) {
         atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
         stk_store_enqueue(s, index, kind);
@@ -325,7 +325,7 @@ static void drop_guesses(stk_expert_store *s, uint32_t layer)
 }
 
 void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *experts,
-                           uint32_t count, stk_want kind)
+                           const float *weights, uint32_t count, stk_want kind)
 {
     if (s->resident)
         return;
@@ -341,7 +341,7 @@ void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *
             continue;
         }
         if (kind == STK_WANT_EXACT || e->pins == 0)
-            work |= want_exactly(s, index, kind);
+            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, kind);
         work |= make_urgent(s, index, kind);
     }
     if (kind == STK_WANT_EXACT)

@@ -65,8 +65,9 @@ bool stk_expert_store_is_resident(const stk_expert_store *store);
 
 // Says that `count` experts of a layer are wanted. DEMAND and EXACT pin each until one release;
 // DEMAND for an expert already wanted only makes it urgent and pins nothing.
+// weights[count] are the router's, for the policy's scores; NULL counts every use the same.
 void stk_expert_store_want(stk_expert_store *store, uint32_t layer, const uint32_t *experts,
-                           uint32_t count, stk_want kind);
+                           const float *weights, uint32_t count, stk_want kind);
 // The expert, if it is there: STK_OK fills *out, valid until its release. STK_PENDING: being read.
 // STK_IO: its read failed, which was logged.
 STK_CHECKED stk_status stk_expert_store_poll(stk_expert_store *store, uint32_t layer,
