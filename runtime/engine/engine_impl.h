@@ -9,6 +9,7 @@
 #include "engine/weights.h"
 #include "store/expert_store.h"
 #include "store/model_file.h"
+#include "store/pressure.h"
 
 // Kernels for a layer's experts, which may be of other types than the next layer's.
 typedef struct stk_expert_kernels {
@@ -29,6 +30,8 @@ struct stk_engine {
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
+    stk_pressure_governor pressure;
+    uint64_t pressure_read_ns; // when it was last looked at
 };
 
 // Rows of activations with their Q8 form.

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/pages.h"
 
@@ -272,6 +273,27 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
     return status;
 }
 
+// Twice a second, between forward passes: when the system runs short of memory, use fewer slots.
+static void heed_pressure(stk_engine *engine)
+{
+    struct timespec t;
+    double stalled;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (now - engine->pressure_read_ns < 500000000u || stk_expert_store_is_resident(engine->store))
+        return;
+    engine->pressure_read_ns = now;
+    if (!stk_pressure_read(&stalled))
+        return;
+    uint32_t before = engine->pressure.slots;
+    uint32_t slots = stk_pressure_decide(&engine->pressure, stalled, now);
+    if (slots == before)
+        return;
+    stk_expert_store_set_slots(engine->store, slots);
+    stk_info(engine->log, "memory pressure %.1f %%: %u of %u slots for experts", stalled, slots,
+             engine->pressure.slots_max);
+}
+
 stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
 {
     stk_status status = check_rows(s, rows, count);
@@ -286,6 +308,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
             s->logit_rows[s->logit_count++] = i;
     }
     atomic_store(&s->failure, STK_OK);
+    heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
     stk_team_run(s->engine->team, stk_forward_worker, s);
     s->rows = NULL; // the caller's

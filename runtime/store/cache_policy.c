@@ -40,6 +40,11 @@ static double slow_rate(const stk_usage *u, const stk_policy_clock *now)
     return (double)u->slow * decay(HALF_LIFE_SLOW, now->token - u->last_token) / seen;
 }
 
+float stk_usage_slow(const stk_usage *u, const stk_policy_clock *now)
+{
+    return (float)((double)u->slow * decay(HALF_LIFE_SLOW, now->token - u->last_token));
+}
+
 static double fast_rate(const stk_usage *u, const stk_policy_clock *now)
 {
     return (double)u->fast * decay(HALF_LIFE_FAST, now->token - u->last_token);

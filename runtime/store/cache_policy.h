@@ -36,6 +36,9 @@ typedef struct stk_cache_policy {
 #include "store/policies.def"
 #undef STK_POLICY
 
+// The slow rate as of now.
+float stk_usage_slow(const stk_usage *usage, const stk_policy_clock *now);
+
 // By name; NULL name: the default. NULL when there is none of that name.
 const stk_cache_policy *stk_cache_policy_find(const char *name);
 const stk_cache_policy *stk_cache_policy_at(size_t index); // NULL past the end

@@ -42,9 +42,11 @@ typedef struct stk_expert_store_options {
     uint64_t cache_bytes;     // for slots; 0 or enough for all: every expert is loaded at open
     const char *policy;       // cache policy; NULL: the default
     stk_io_kind io;
-    bool direct;           // reads bypass the page cache
-    const char *sidecar;   // packed experts; NULL: read the GGUF
-    uint32_t inflight_max; // reads at once; 0: 16
+    bool direct;            // reads bypass the page cache
+    const char *sidecar;    // packed experts; NULL: read the GGUF
+    uint32_t inflight_max;  // reads at once; 0: 16
+    const char *usage_path; // how often experts were used: the cache is warmed by it at open and
+                            // it is written at close; NULL: neither
 } stk_expert_store_options;
 
 // STK_IO, STK_NO_MEMORY (fewer slots than stk_expert_store_slots_min), STK_INVALID, STK_CANCELLED.
@@ -79,6 +81,10 @@ uint32_t stk_expert_store_events(const stk_expert_store *store);
 void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
+
+// Changes how many slots are in use, at most those taken at open and at least the minimum; the
+// memory of the others goes back to the system. Call between forward passes. Returns the number.
+uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count);
 
 // Marks the beginning of the next token(s), the policies' clock.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);
