@@ -374,6 +374,11 @@ uint32_t stk_session_batch_rows_max(const stk_session *s)
     return s->batch_rows_max;
 }
 
+uint32_t stk_session_logit_rows_max(const stk_session *s)
+{
+    return s->logit_rows_max;
+}
+
 uint64_t stk_session_kv_bytes(const stk_session *s)
 {
     return s->kv_bytes;
