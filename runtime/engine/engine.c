@@ -1,5 +1,6 @@
 #include "engine/engine_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "store/sidecar.h"
@@ -35,22 +36,34 @@ static stk_status load_dense(stk_engine *engine, const stk_engine_options *optio
 
 static stk_status open_store(stk_engine *engine, const stk_engine_options *options)
 {
-    char sidecar[4096];
-    const char *path = options->sidecar_path;
-    if (!path && stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar))
+    char sidecar[4096], usage[4096 + sizeof "-usage"];
+    const char *path = options->sidecar_path, *usage_path = options->usage_path;
+    bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
+    if (!path && has_default)
         path = sidecar;
+    if (!usage_path && has_default) {
+        snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        usage_path = usage;
+    }
     stk_expert_store_options store = {
         .gguf = engine->gguf,
         .model = &engine->model,
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
+                                                                     : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
         .sidecar = options->ignores_sidecar ? NULL : path,
         .inflight_max = options->reads_inflight_max,
+        .usage_path = options->ignores_usage ? NULL : usage_path,
+    };
+    engine->pressure = (stk_pressure_governor){
+        .slots_max = engine->memory.slots,
+        .slots_min = stk_expert_store_slots_min(&engine->model),
+        .slots = engine->memory.slots,
     };
     return stk_expert_store_open(&store, &engine->store);
 }
@@ -78,8 +91,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (!engine)
         return STK_NO_MEMORY;
     engine->log = options->log;
-    engine->guess_layers =
-        options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT : options->guess_layers;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
     stk_team_options team = {
         .worker_count = options->thread_count, .pin = true, .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
@@ -99,11 +112,12 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         stk_engine_close(&engine);
         return status;
     }
-    stk_info(engine->log, "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
-             (int)engine->model.name.len_bytes, engine->model.name.data,
-             engine->model.layer_count, engine->model.expert_count,
-             engine->model.expert_used_count, (double)stk_engine_weight_bytes(engine) / 0x1p30,
-             engine->cpu.name, stk_team_worker_count(engine->team));
+    stk_info(engine->log,
+             "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
+             (int)engine->model.name.len_bytes, engine->model.name.data, engine->model.layer_count,
+             engine->model.expert_count, engine->model.expert_used_count,
+             (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
+             stk_team_worker_count(engine->team));
     *out = engine;
     return STK_OK;
 }

@@ -34,17 +34,19 @@ typedef enum stk_want {
 } stk_want;
 
 typedef struct stk_expert_store_options {
-    const stk_gguf *gguf;   // borrowed, must outlive the store
-    const stk_model *model; // borrowed, must outlive the store
-    stk_team *team;         // loads in parallel at open; borrowed during open
-    const stk_log *log;     // borrowed
+    const stk_gguf *gguf;     // borrowed, must outlive the store
+    const stk_model *model;   // borrowed, must outlive the store
+    stk_team *team;           // loads in parallel at open; borrowed during open
+    const stk_log *log;       // borrowed
     const atomic_int *cancel; // loading stops when it becomes non-zero; NULL: never
-    uint64_t cache_bytes;   // for slots; 0 or enough for all: every expert is loaded at open
-    const char *policy;     // cache policy; NULL: the default
+    uint64_t cache_bytes;     // for slots; 0 or enough for all: every expert is loaded at open
+    const char *policy;       // cache policy; NULL: the default
     stk_io_kind io;
     bool direct;            // reads bypass the page cache
     const char *sidecar;    // packed experts; NULL: read the GGUF
     uint32_t inflight_max;  // reads at once; 0: 16
+    const char *usage_path; // how often experts were used: the cache is warmed by it at open and
+                            // it is written at close; NULL: neither
 } stk_expert_store_options;
 
 // STK_IO, STK_NO_MEMORY (fewer slots than stk_expert_store_slots_min), STK_INVALID, STK_CANCELLED.
@@ -65,8 +67,9 @@ bool stk_expert_store_is_resident(const stk_expert_store *store);
 
 // Says that `count` experts of a layer are wanted. DEMAND and EXACT pin each until one release;
 // DEMAND for an expert already wanted only makes it urgent and pins nothing.
+// weights[count] are the router's, for the policy's scores; NULL counts every use the same.
 void stk_expert_store_want(stk_expert_store *store, uint32_t layer, const uint32_t *experts,
-                           uint32_t count, stk_want kind);
+                           const float *weights, uint32_t count, stk_want kind);
 // The expert, if it is there: STK_OK fills *out, valid until its release. STK_PENDING: being read.
 // STK_IO: its read failed, which was logged.
 STK_CHECKED stk_status stk_expert_store_poll(stk_expert_store *store, uint32_t layer,
@@ -79,18 +82,22 @@ void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
 
+// Changes how many slots are in use, at most those taken at open and at least the minimum; the
+// memory of the others goes back to the system. Call between forward passes. Returns the number.
+uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count);
+
 // Marks the beginning of the next token(s), the policies' clock.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);
 
 typedef struct stk_expert_store_stats {
-    uint64_t wanted;       // experts wanted exactly
-    uint64_t hits;         // of which were resident
-    uint64_t reads;        // experts read
-    uint64_t read_bytes;   // from disk
-    uint64_t speculative;  // experts read ahead of the router
+    uint64_t wanted;           // experts wanted exactly
+    uint64_t hits;             // of which were resident
+    uint64_t reads;            // experts read
+    uint64_t read_bytes;       // from disk
+    uint64_t speculative;      // experts read ahead of the router
     uint64_t speculative_used; // of which the router then chose
     uint64_t evictions;
-    uint64_t wait_ns;      // workers asleep in wait, summed
+    uint64_t wait_ns; // workers asleep in wait, summed
     uint32_t slot_count, slots_used;
     uint32_t inflight_peak;
 } stk_expert_store_stats;
