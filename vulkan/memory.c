@@ -76,8 +76,8 @@ static bool find_type(const stk_vk *vk, uint32_t allowed, VkMemoryPropertyFlags 
 
 static bool choose_type(const stk_vk *vk, stk_vk_use use, uint32_t allowed, uint32_t *out)
 {
-    const VkMemoryPropertyFlags mappable =
-        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    const VkMemoryPropertyFlags mappable = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                           VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     bool all = vk->info.mappable_bytes == vk->info.local_bytes;
     VkMemoryPropertyFlags prefer = use == STK_VK_LOCAL && all ? mappable : 0;
     VkMemoryPropertyFlags avoid = use == STK_VK_LOCAL && !all ? mappable : 0;
