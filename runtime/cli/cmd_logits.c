@@ -207,10 +207,8 @@ int stk_cmd_logits(int argc, char **argv)
     job j = {0};
     const char *path;
     const stk_option_binding bindings[] = {
-        {&logits_table, &j.options},
-        {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},
-        {&stk_gpu_option_table, &engine},
+        {&logits_table, &j.options},           {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},   {&stk_gpu_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
