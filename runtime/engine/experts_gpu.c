@@ -112,50 +112,106 @@ static stk_status wait_for_expert(stk_expert_store *store, uint32_t layer, uint3
     return status;
 }
 
-// Host memory in place if that is possible; else a copy into device memory.
-static stk_status place_expert(stk_gpu *gpu, stk_engine *engine, uint32_t layer, uint32_t e,
-                               bool in_place)
+// The first expert on the device is also a test of the device.
+static stk_status probe_once(stk_gpu *gpu, stk_engine *engine, uint32_t layer,
+                             const stk_expert *expert, uint32_t slot)
 {
-    stk_expert_store *store = engine->store;
-    uint32_t *slot = &gpu->slot_of[(size_t)layer * gpu->expert_count + e];
+    bool equal = true;
+    if (gpu->held++ != 0)
+        return STK_OK;
+    stk_status status = stk_gpu_probe(engine, gpu->experts, &engine->expert_kernels[layer], expert,
+                                      slot, &equal);
+    return equal ? status
+                 : stk_fail(gpu->log, STK_UNSUPPORTED, "%s computes other bits than the CPU",
+                            stk_gpu_name(gpu));
+}
+
+static stk_status upload_expert(stk_gpu *gpu, stk_engine *engine, uint32_t layer, uint32_t e)
+{
+    uint32_t slot = gpu->slot_of[(size_t)layer * gpu->expert_count + e];
     stk_expert expert;
-    stk_status status = wait_for_expert(store, layer, e, &expert);
+    stk_status status = wait_for_expert(engine->store, layer, e, &expert);
     if (status != STK_OK)
         return status;
     // the gate is at the slot's start
-    if (in_place)
-        status = stk_vk_experts_import(gpu->experts, (void *)(uintptr_t)expert.gate.data, 1, slot);
-    else
-        status = stk_vk_experts_upload(gpu->experts, *slot, expert.gate.data);
-    bool equal = true;
-    if (status == STK_OK && gpu->held == 0) // the first one is also a test of the device
-        status = stk_gpu_probe(engine, gpu->experts, &engine->expert_kernels[layer], &expert, *slot,
-                               &equal);
-    if (!equal)
-        status = stk_fail(gpu->log, STK_UNSUPPORTED, "%s computes other bits than the CPU",
-                          stk_gpu_name(gpu));
-    stk_expert_store_release(store, layer, e);
+    status = stk_vk_experts_upload(gpu->experts, slot, expert.gate.data);
+    if (status == STK_OK)
+        status = probe_once(gpu, engine, layer, &expert, slot);
+    stk_expert_store_release(engine->store, layer, e);
     return status;
+}
+
+static stk_status upload_layer(stk_gpu *gpu, stk_engine *engine, uint32_t layer, uint32_t slots)
+{
+    stk_status status = STK_OK;
+    for (uint32_t e = 0; e < gpu->expert_count && status == STK_OK; e++) {
+        uint32_t *slot = &gpu->slot_of[(size_t)layer * gpu->expert_count + e];
+        if (*slot != NO_SLOT && *slot >= slots)
+            *slot = NO_SLOT; // no room
+        if (*slot != NO_SLOT)
+            status = upload_expert(gpu, engine, layer, e);
+    }
+    return status;
+}
+
+// The host slots of a layer lie in one run, in order of the experts, when all are resident. One
+// import for all of them: drivers allow a few thousand.
+static bool find_run(stk_gpu *gpu, stk_engine *engine, uint32_t layer, stk_expert *first)
+{
+    for (uint32_t e = 0; e < gpu->expert_count; e++) {
+        stk_expert expert;
+        if (wait_for_expert(engine->store, layer, e, &expert) != STK_OK)
+            return false;
+        if (e == 0)
+            *first = expert;
+        if ((const uint8_t *)expert.gate.data !=
+            (const uint8_t *)first->gate.data + e * gpu->layout.slot_bytes)
+            return false;
+    }
+    return true;
+}
+
+// Lets the device read the layer's host slots; where it cannot, the layer stays with the CPU.
+static stk_status import_layer(stk_gpu *gpu, stk_engine *engine, uint32_t layer)
+{
+    uint32_t *slots = gpu->slot_of + (size_t)layer * gpu->expert_count, first = 0;
+    stk_expert expert;
+    stk_status status = STK_OK;
+    bool imported = find_run(gpu, engine, layer, &expert) &&
+                    stk_vk_experts_import(gpu->experts, (void *)(uintptr_t)expert.gate.data,
+                                          gpu->expert_count, &first) == STK_OK;
+    for (uint32_t e = 0; e < gpu->expert_count && status == STK_OK; e++) {
+        if (slots[e] == NO_SLOT)
+            continue;
+        slots[e] = imported ? first + e : NO_SLOT;
+        if (!imported)
+            continue;
+        stk_expert chosen;
+        status = wait_for_expert(engine->store, layer, e, &chosen);
+        if (status == STK_OK)
+            status = probe_once(gpu, engine, layer, &chosen, slots[e]);
+    }
+    return status;
+}
+
+static bool has_any(const stk_gpu *gpu, uint32_t layer)
+{
+    bool any = false;
+    for (uint32_t e = 0; e < gpu->expert_count; e++)
+        any |= gpu->slot_of[(size_t)layer * gpu->expert_count + e] != NO_SLOT;
+    return any;
 }
 
 static stk_status place_experts(stk_gpu *gpu, stk_engine *engine, uint32_t slots, bool in_place)
 {
-    for (uint32_t layer = 0; layer < gpu->layer_count; layer++)
-        for (uint32_t e = 0; e < gpu->expert_count; e++) {
-            uint32_t *slot = &gpu->slot_of[(size_t)layer * gpu->expert_count + e];
-            if (*slot == NO_SLOT)
-                continue;
-            if (*slot >= slots) { // no room
-                *slot = NO_SLOT;
-                continue;
-            }
-            stk_status status = place_expert(gpu, engine, layer, e, in_place);
-            if (status != STK_OK)
-                return status;
-            gpu->held++;
-            stk_progress(gpu->log, "filling the GPU", gpu->held, slots);
-        }
-    return STK_OK;
+    stk_status status = STK_OK;
+    for (uint32_t layer = 0; layer < gpu->layer_count && status == STK_OK; layer++) {
+        if (has_any(gpu, layer))
+            status = in_place ? import_layer(gpu, engine, layer)
+                              : upload_layer(gpu, engine, layer, slots);
+        stk_progress(gpu->log, "filling the GPU", layer + 1, gpu->layer_count);
+    }
+    return status;
 }
 
 static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted, bool copies)
@@ -169,7 +225,8 @@ static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted, bool c
                                       .bundle = gpu->layout.bundle,
                                       .bundle_at = gpu->layout.up_at,
                                       .slot_bytes = gpu->layout.slot_bytes,
-                                      .imported_slots = in_place ? wanted : 0,
+                                      .imported_slots = in_place ? m->layer_count * m->expert_count
+                                                                 : 0,
                                       .rows_max = JOB_ROWS,
                                       .pairs_max = JOB_ROWS * m->expert_used_count,
                                       .jobs_max = JOBS};
