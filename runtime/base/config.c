@@ -9,7 +9,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { KEY_BYTES = 128, OPTIONS_MAX = 512 };
+enum { KEY_BYTES = 128, OPTIONS_MAX = 512, BRACKETS_MAX = 512 };
 
 struct stk_config {
     yaml_document_t document; // its scalars are the values of string options
@@ -279,12 +279,23 @@ static stk_status take_document(const char *name, yaml_document_t *document,
     return take_mapping(&r, root, "", 1, NULL);
 }
 
+// libyaml takes time with the square of the depth of brackets: 10 s for 64 KiB of '['.
+static bool has_many_brackets(const char *text, size_t size_bytes)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < size_bytes; i++)
+        count += text[i] == '[' || text[i] == '{';
+    return count > BRACKETS_MAX;
+}
+
 stk_status stk_config_parse(const char *name, const char *text, size_t size_bytes,
                             const stk_config_options *options, const stk_log *log, stk_config **out)
 {
     yaml_parser_t parser;
     if (size_bytes > STK_CONFIG_BYTES_MAX)
         return stk_fail(log, STK_FORMAT, "%s: more than %d bytes", name, STK_CONFIG_BYTES_MAX);
+    if (has_many_brackets(text, size_bytes))
+        return stk_fail(log, STK_FORMAT, "%s: more than %d brackets", name, BRACKETS_MAX);
     stk_config *config = calloc(1, sizeof *config);
     if (!config || !yaml_parser_initialize(&parser)) {
         free(config);

@@ -138,6 +138,7 @@ int stk_cmd_ppl(int argc, char **argv)
     stk_engine_options engine = {0};
     stk_console_options console = {0};
     job j = {0};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&ppl_table, &j.options},
@@ -152,12 +153,15 @@ int stk_cmd_ppl(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
-    if (!j.options.text_path)
+    if (!j.options.text_path) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], "name the text with -f FILE");
+    }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
     engine.log = &j.console.log;
@@ -167,5 +171,6 @@ int stk_cmd_ppl(int argc, char **argv)
     free(j.tokens);
     stk_text_model_close(&j.model);
     stk_console_close(&j.console);
+    stk_config_close(&config);
     return exit_code;
 }

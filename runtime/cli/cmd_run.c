@@ -233,6 +233,7 @@ int stk_cmd_run(int argc, char **argv)
     stk_session_options session = {0};
     stk_console_options console = {0};
     stk_run run = {.name = argv[0]};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
@@ -250,13 +251,16 @@ int stk_cmd_run(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *message = misused(&run.options);
-    if (message)
+    if (message) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
+    }
     if (run.sampling.seed == 0 && getrandom(&run.sampling.seed, sizeof run.sampling.seed, 0) < 0)
         run.sampling.seed = 1;
     run.sampling.seed >>= run.sampling.seed > UINT32_MAX ? 32 : 0; // short enough to type again
@@ -265,5 +269,6 @@ int stk_cmd_run(int argc, char **argv)
     engine.log = &run.console.log;
     exit_code = run_with_model(&run, &engine, &session);
     stk_console_close(&run.console);
+    stk_config_close(&config);
     return exit_code;
 }
