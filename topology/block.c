@@ -19,9 +19,13 @@ const char *stk_block_kind_name(stk_block_kind kind)
     return names[kind];
 }
 
+// Cuts what does not fit: names of devices and models are for people.
 static void copy_name(char *to, size_t size, const char *from)
 {
-    snprintf(to, size, "%s", from);
+    size_t length = strlen(from);
+    length = length < size ? length : size - 1;
+    memcpy(to, from, length);
+    to[length] = '\0';
 }
 
 // The last component of a link's target, or "" .

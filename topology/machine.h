@@ -28,13 +28,14 @@ typedef struct stk_package {
     uint32_t core_count;
 } stk_package;
 
-// One NUMA node: memory, and the PUs next to it. A node without PUs is memory only (CXL, HBM in
-// some modes, or its cores are not allowed here).
+// One NUMA node: memory, and the PUs it is local to. Memory only (CXL, HBM in some modes, or its
+// cores are not allowed here) when core_count is 0.
 typedef struct stk_memory_node {
     uint32_t os_index;
     uint64_t memory_bytes;
-    const char *kind; // hwloc's subtype, "DRAM", "HBM", "MCDRAM"...; "" when not known
-    stk_pu_set pus;   // nodes may share PUs (HBM beside DRAM)
+    const char *kind;    // hwloc's subtype, "DRAM", "HBM", "MCDRAM"...; "" when not known
+    stk_pu_set pus;      // nodes may share PUs (HBM beside DRAM)
+    uint32_t core_count; // cores whose nearest memory it is
 } stk_memory_node;
 
 typedef enum stk_cache_kind {
@@ -62,7 +63,7 @@ typedef struct stk_core {
     stk_core_kind kind;
     uint32_t rank;          // of its kind: 0 the slowest, higher is faster; 0 when uniform
     uint32_t package_index; // into packages, or STK_INDEX_NONE
-    uint32_t node_index;    // into nodes: its nearest memory, DRAM before others
+    uint32_t node_index;    // into nodes: its nearest memory; STK_INDEX_NONE
 } stk_core;
 
 typedef enum stk_pci_class {

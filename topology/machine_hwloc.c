@@ -109,9 +109,11 @@ static void read_cores(stk_machine *m)
         m->cores[i] = (stk_core){
             .pus = stk_machine_take_pus(m, o->cpuset),
             .package_index = package_of(o),
-            .node_index = stk_machine_nearest_node(m, o->nodeset),
+            .node_index = stk_machine_nearest_node(m, o),
         };
         set_kind(m, o->cpuset, &m->cores[i]);
+        if (m->cores[i].node_index != STK_INDEX_NONE)
+            m->nodes[m->cores[i].node_index].core_count++;
     }
     m->core_count = count;
 }

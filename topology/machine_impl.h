@@ -42,7 +42,7 @@ void stk_machine_read_memory(stk_machine *machine); // nodes and the matrices
 void stk_machine_read_pci(stk_machine *machine);    // after memory
 
 stk_pu_set stk_machine_take_pus(stk_machine *machine, hwloc_const_cpuset_t set);
-// The index of the nearest node of an object, STK_INDEX_NONE when it is near none or near all.
-uint32_t stk_machine_nearest_node(const stk_machine *machine, hwloc_const_nodeset_t nodeset);
+// The index of the node nearest to an object's PUs, STK_INDEX_NONE when there is none.
+uint32_t stk_machine_nearest_node(const stk_machine *machine, hwloc_obj_t object);
 
 #endif

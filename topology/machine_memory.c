@@ -8,21 +8,26 @@ static hwloc_obj_t node_at(const stk_machine *m, uint32_t index)
     return hwloc_get_obj_by_type(m->topology, HWLOC_OBJ_NUMANODE, index);
 }
 
-uint32_t stk_machine_nearest_node(const stk_machine *machine, hwloc_const_nodeset_t nodeset)
+// Whether node a is nearer to the PUs it shares with node b. A node without cores of its own (CXL,
+// HBM in some modes) is local to all PUs of a wider place; where both are as wide (HBM beside
+// DRAM), the system numbers its ordinary memory first.
+static bool is_nearer(const stk_memory_node *a, const stk_memory_node *b)
 {
-    uint32_t nearest = STK_INDEX_NONE, local = 0;
-    if (!nodeset)
-        return nearest;
-    for (uint32_t i = 0; i < machine->node_count; i++) {
-        if (!hwloc_bitmap_isset(nodeset, machine->nodes[i].os_index))
-            continue;
-        local++;
-        // Beside HBM, a core's DRAM: the larger one, and the one the system numbers first.
-        if (nearest == STK_INDEX_NONE ||
-            machine->nodes[i].memory_bytes > machine->nodes[nearest].memory_bytes)
+    if (a->pus.count != b->pus.count)
+        return a->pus.count < b->pus.count;
+    return a->os_index < b->os_index;
+}
+
+uint32_t stk_machine_nearest_node(const stk_machine *machine, hwloc_obj_t object)
+{
+    const stk_memory_node *nodes = machine->nodes;
+    uint32_t nearest = STK_INDEX_NONE;
+    for (uint32_t i = 0; i < machine->node_count; i++)
+        if (object->nodeset && hwloc_bitmap_isset(object->nodeset, nodes[i].os_index) &&
+            nodes[i].pus.count > 0 &&
+            (nearest == STK_INDEX_NONE || is_nearer(&nodes[i], &nodes[nearest])))
             nearest = i;
-    }
-    return local == machine->node_count && local > 1 ? STK_INDEX_NONE : nearest;
+    return nearest;
 }
 
 static void read_nodes(stk_machine *m)

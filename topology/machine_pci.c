@@ -41,10 +41,19 @@ static const char *os_names(stk_machine *m, hwloc_obj_t device)
     return stk_machine_take_text(m, names);
 }
 
+// A device that hangs off a place with several nodes' PUs is near none of them.
+static uint32_t node_of(const stk_machine *m, hwloc_obj_t place)
+{
+    uint32_t nearest = place ? stk_machine_nearest_node(m, place) : STK_INDEX_NONE;
+    if (nearest == STK_INDEX_NONE ||
+        (int)m->nodes[nearest].pus.count < hwloc_bitmap_weight(place->cpuset))
+        return STK_INDEX_NONE;
+    return nearest;
+}
+
 static stk_pci_device device_of(stk_machine *m, hwloc_obj_t o, stk_pci_class kind)
 {
     const struct hwloc_pcidev_attr_s *a = &o->attr->pcidev;
-    hwloc_obj_t near = hwloc_get_non_io_ancestor_obj(m->topology, o);
     stk_pci_device device = {
         .kind = kind,
         .vendor_id = a->vendor_id,
@@ -52,7 +61,7 @@ static stk_pci_device device_of(stk_machine *m, hwloc_obj_t o, stk_pci_class kin
         .name = stk_machine_take_text(m, o->name),
         .os_names = os_names(m, o),
         .link_gb_s = (double)a->linkspeed,
-        .node_index = near ? stk_machine_nearest_node(m, near->nodeset) : STK_INDEX_NONE,
+        .node_index = node_of(m, hwloc_get_non_io_ancestor_obj(m->topology, o)),
     };
     snprintf(device.address, sizeof device.address, "%04x:%02x:%02x.%01x", (unsigned)a->domain,
              a->bus, a->dev, a->func);

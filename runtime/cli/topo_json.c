@@ -71,12 +71,12 @@ static json_t *json_nodes(const stk_machine *m)
             json_array_append_new(latency,
                                   json_integer((json_int_t)stk_machine_latency_ns(m, i, to)));
         }
-        json_array_append_new(array,
-                              json_pack("{s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "os_index",
-                                        (json_int_t)n[i].os_index, "memory_bytes",
-                                        (json_int_t)n[i].memory_bytes, "kind", n[i].kind, "pus",
-                                        json_pus(n[i].pus), "distance_to", distance,
-                                        "bandwidth_mib_s_to", bandwidth, "latency_ns_to", latency));
+        json_array_append_new(
+            array, json_pack("{s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o}", "os_index",
+                             (json_int_t)n[i].os_index, "memory_bytes",
+                             (json_int_t)n[i].memory_bytes, "kind", n[i].kind, "cores",
+                             (json_int_t)n[i].core_count, "pus", json_pus(n[i].pus), "distance_to",
+                             distance, "bandwidth_mib_s_to", bandwidth, "latency_ns_to", latency));
     }
     return array;
 }

@@ -41,13 +41,13 @@ static void print_nodes(const stk_machine *m, const stk_pu_set *scope)
     uint32_t count;
     const stk_memory_node *nodes = stk_machine_nodes(m, &count);
     for (uint32_t i = 0; i < count; i++) {
-        bool has_pus = nodes[i].pus.count > 0;
-        if (scope ? !is_inside(nodes[i].pus, *scope) : has_pus)
+        bool has_cores = nodes[i].core_count > 0;
+        if (scope ? !has_cores || !is_inside(nodes[i].pus, *scope) : has_cores)
             continue;
         printf("  node %-3" PRIu32 " ", nodes[i].os_index);
         print_size(nodes[i].memory_bytes);
         printf("%s%s", *nodes[i].kind ? " " : "", nodes[i].kind);
-        fputs(has_pus ? ", threads " : ", no threads of its own", stdout);
+        fputs(has_cores ? ", threads " : ", no cores of its own, near threads ", stdout);
         print_pus(nodes[i].pus);
         putchar('\n');
     }
@@ -259,7 +259,7 @@ void stk_topo_print_text(const stk_topo *topo)
     }
     if (packages == 0)
         print_scope(m, stk_machine_pus(m));
-    print_nodes(m, NULL); // those without threads
+    print_nodes(m, NULL); // those without cores
     print_matrix(m, "distance", "", distance);
     print_matrix(m, "bandwidth", ", MiB/s, as the firmware says", stk_machine_bandwidth_mib_s);
     print_matrix(m, "latency", ", ns, as the firmware says", stk_machine_latency_ns);
