@@ -6,7 +6,9 @@
 #include "cli/read_text.h"
 #include "cli/run.h"
 #include "cli/run_json.h"
+#include "cli/trace.h"
 #include "engine/option_tables.h"
+#include "store/expert_store.h"
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -49,6 +51,11 @@ static const stk_option run_options[] = {
      .type = STK_OPTION_BOOL,
      .doc = "do not print the prompt",
      FIELD(hides_prompt)},
+    {.flag = "record-trace",
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "write which experts every token used, for stoker replay",
+     FIELD(trace_path)},
     {.flag = "json",
      .type = STK_OPTION_BOOL,
      .doc = "print one JSON object: text, token ids, speeds",
@@ -62,6 +69,27 @@ static double per_second(uint64_t count, uint64_t ns)
     return ns ? (double)count * 1e9 / (double)ns : 0;
 }
 
+// What reading experts from disk cost, when not all are in memory.
+static void report_store(const stk_run *run, const stk_generate_stats *generated)
+{
+    struct stk_expert_store *store = stk_engine_store(run->model.engine);
+    if (stk_expert_store_is_resident(store))
+        return;
+    stk_expert_store_stats s = stk_expert_store_get_stats(store);
+    double tokens = generated->prompt_tokens + generated->generated_tokens;
+    double seconds = (double)(generated->prompt_ns + generated->decode_ns) * 1e-9;
+    stk_info(&run->console.log,
+             "experts: %u of %u slots used; %.1f %% of %llu wanted were in memory; %.1f MiB read "
+             "(%.2f MiB per token, %.0f MiB/s, %s); guessed %llu, right %llu; waited %.2f ms per "
+             "token and worker",
+             s.slots_used, s.slot_count, 100.0 * (double)s.hits / (double)(s.wanted ? s.wanted : 1),
+             (unsigned long long)s.wanted, (double)s.read_bytes / 0x1p20,
+             (double)s.read_bytes / 0x1p20 / tokens, (double)s.read_bytes / 0x1p20 / seconds,
+             stk_expert_store_io_name(store), (unsigned long long)s.speculative,
+             (unsigned long long)s.speculative_used,
+             (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
+}
+
 void stk_run_report(const stk_run *run, const stk_generate_stats *s)
 {
     uint32_t decoded = s->generated_tokens ? s->generated_tokens - 1 : 0;
@@ -72,6 +100,7 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
              per_second(s->prompt_tokens, s->prompt_ns), decoded, (double)s->decode_ns * 1e-9,
              per_second(decoded, s->decode_ns), stk_finish_name(s->finish),
              (unsigned long long)run->sampling.seed);
+    report_store(run, s);
 }
 
 static void print(stk_run *run, stk_str text)
@@ -120,12 +149,21 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                            const stk_session_options *session)
 {
     const stk_log *log = &run->console.log;
-    stk_status status = stk_text_model_open(engine, &run->model);
+    stk_engine_options planned = *engine;
+    planned.planned_session = session;
+    stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)
         return status;
     status = stk_session_open(run->model.engine, session, &run->session);
     if (status != STK_OK)
         return status;
+    if (run->options.trace_path) {
+        status = stk_trace_open(run->options.trace_path, stk_engine_model(run->model.engine), log,
+                                &run->trace);
+        if (status != STK_OK)
+            return status;
+        stk_session_set_route_hook(run->session, stk_trace_record, run->trace);
+    }
     stk_info(log, "%s kernels, %u threads, context %u tokens",
              stk_engine_kernels(run->model.engine), stk_engine_thread_count(run->model.engine),
              stk_session_context_tokens(run->session));
@@ -143,6 +181,7 @@ static void close_run(stk_run *run)
     free(run->ids);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
+    stk_trace_close(&run->trace);
     stk_text_model_close(&run->model);
 }
 
@@ -239,6 +278,7 @@ int stk_cmd_run(int argc, char **argv)
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };

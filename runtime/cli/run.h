@@ -12,6 +12,7 @@ typedef struct stk_run_options {
     const char *prompt; // "-": standard input
     const char *prompt_path;
     const char *system;  // of a chat
+    const char *trace_path; // record of the experts used; NULL: none
     uint32_t tokens_max; // 0: until the text ends
     bool is_chat, is_json, hides_prompt, has_special;
 } stk_run_options;
@@ -24,6 +25,7 @@ typedef struct stk_run {
     stk_console console;
     stk_text_model model;
     stk_session *session;
+    struct stk_trace *trace; // NULL: not recorded
     stk_sampler *sampler;
     int32_t *ids; // generated in this call, room for the whole context
     uint32_t id_count;
