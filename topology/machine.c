@@ -8,8 +8,18 @@
 
 enum { XML_BYTES_MAX = 64 << 20 };
 
+// Plugins that are not wanted: pci, because libpciaccess leaks and the linux component reads the
+// same from sysfs; the others, because they start GPU drivers.
+static void drop_components(hwloc_topology_t topology)
+{
+    static const char *const names[] = {"pci", "opencl", "cuda", "nvml", "rsmi", "levelzero", "gl"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, names[i]);
+}
+
 static stk_status load_this(stk_machine *m, const stk_log *log)
 {
+    drop_components(m->topology);
     // What cgroups and cpusets forbid is hidden by hwloc; taskset and numactl need these flags.
     m->is_this = true;
     hwloc_topology_set_flags(m->topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING |
