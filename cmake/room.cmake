@@ -1,6 +1,5 @@
-# stk_room(NAME DIR [LINK targets...] [EXCLUDE regex]): a static library from every .c file of one
-# room of the house, sub-folders included, without those whose path matches EXCLUDE.
-# stk_flags(TARGET): the flags every target gets.
+# stk_room(NAME DIR [LINK targets...]): a static library from every .c file of one room of the
+# house, sub-folders included. stk_flags(TARGET): the flags every target gets.
 
 function(stk_flags target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime)
@@ -24,11 +23,8 @@ function(stk_flags target)
 endfunction()
 
 function(stk_room name dir)
-  cmake_parse_arguments(ROOM "" "EXCLUDE" "LINK" ${ARGN})
+  cmake_parse_arguments(ROOM "" "" "LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${dir}/*.c)
-  if(ROOM_EXCLUDE)
-    list(FILTER sources EXCLUDE REGEX "${ROOM_EXCLUDE}")
-  endif()
   if(sources)
     add_library(stk_${name} STATIC ${sources})
     stk_flags(stk_${name})

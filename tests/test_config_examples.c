@@ -32,10 +32,11 @@ static void load(const char *path, everything *e, stk_config **config)
 {
     const stk_log log = {.write = print_line, .level_max = STK_LOG_DEBUG};
     const stk_option_binding bindings[] = {{&stk_engine_option_table, &e->engine},
+                                           {&stk_memory_option_table, &e->engine},
                                            {&stk_session_option_table, &e->session},
                                            {&stk_sampler_option_table, &e->sampler}};
-    const stk_config_options options = {bindings, 3, stk_config_tables};
-    for (uint32_t i = 0; i < 3; i++)
+    const stk_config_options options = {bindings, 4, stk_config_tables};
+    for (uint32_t i = 0; i < 4; i++)
         stk_options_set_defaults(bindings[i].table, bindings[i].target);
     assert_int_equal(stk_config_open(path, &options, &log, config), STK_OK);
 }
@@ -69,6 +70,7 @@ static void example_takes_effect(void **state)
     stk_config *config = NULL;
     load(STK_CONFIGS "/raspberry-pi-5.yaml", &e, &config);
     assert_int_equal(e.engine.thread_count, 3);
+    assert_int_equal(e.engine.memory_bytes, UINT64_C(6) << 30);
     assert_int_equal(e.session.context_tokens, 2048);
     assert_int_equal(e.sampler.top_k, 40); // a default
     stk_config_close(&config);

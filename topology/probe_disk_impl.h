@@ -38,7 +38,7 @@ typedef struct stk_disk_engine {
     stk_status (*run)(const stk_disk_pattern *pattern, const stk_log *log, stk_disk_result *out);
 } stk_disk_engine;
 
-extern const stk_disk_engine stk_disk_uring; // probe_uring.c, or its stubs
+extern const stk_disk_engine stk_disk_uring; // probe_uring.c
 extern const stk_disk_engine stk_disk_threads;
 
 #endif

@@ -20,8 +20,7 @@ static void read_job(stk_worker *worker, void *argument)
     job *j = argument;
     const stk_disk_pattern *p = j->pattern;
     uint8_t *buffer = p->buffers + (size_t)worker->index * p->block_bytes;
-    while (!atomic_load_explicit(&j->has_failed, memory_order_relaxed) &&
-           stk_clock_ns() - j->begin_ns < p->nanoseconds_max) {
+    do { // at least once: the first thread may use up the time before the last begins
         uint64_t index = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
         uint64_t offset = stk_disk_offset(p, index);
         ssize_t got;
@@ -32,7 +31,8 @@ static void read_job(stk_worker *worker, void *argument)
             atomic_fetch_add_explicit(&j->completed, 1, memory_order_relaxed);
         else if (!atomic_exchange(&j->has_failed, true))
             (void)stk_disk_read_failed(p, offset, got < 0 ? -errno : got, j->log);
-    }
+    } while (!atomic_load_explicit(&j->has_failed, memory_order_relaxed) &&
+             stk_clock_ns() - j->begin_ns < p->nanoseconds_max);
 }
 
 static stk_status run(const stk_disk_pattern *pattern, const stk_log *log, stk_disk_result *out)

@@ -1,4 +1,4 @@
-// topology/probe_uring.c: reads by io_uring. Replaced by probe_uring_stubs.c without liburing.
+// topology/probe_uring.c: reads by io_uring.
 #include "topology/probe_disk_impl.h"
 
 #include "topology/clock.h"

@@ -70,8 +70,10 @@ static void print_table(const stk_option_table *table)
         else
             fputs("| ", stdout);
         print_values(option);
-        if (option->fallback)
-            printf(" | `%s` | %s |\n", option->fallback, option->doc);
+        const char *fallback = option->type == STK_OPTION_BOOL ? "false" : NULL;
+        fallback = option->fallback ? option->fallback : fallback;
+        if (fallback)
+            printf(" | `%s` | %s |\n", fallback, option->doc);
         else
             printf(" | | %s |\n", option->doc);
     }
