@@ -91,6 +91,7 @@ static void memory_tiers(void **state)
         assert_int_equal(k[i].node_index, index[i / 2]);
     assert_int_equal(stk_machine_distance(m, index[0], index[1]), 21);
     assert_int_equal(stk_machine_distance(m, index[1], cxl), 28);
+    assert_int_equal(stk_machine_distance(m, cxl, index[1]), 29);
     assert_int_equal(stk_machine_distance(m, cxl, cxl), 10);
     assert_int_equal(stk_machine_bandwidth_mib_s(m, index[0], index[0]), 120000);
     assert_int_equal(stk_machine_bandwidth_mib_s(m, index[1], cxl), 25000);
