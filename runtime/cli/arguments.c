@@ -2,7 +2,6 @@
 
 #include "base/nearest.h"
 #include "cli/commands.h"
-#include "cli/config_tables.h"
 #include <argp.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -168,7 +167,7 @@ static error_t load_config(parse *p)
 {
     const stk_arguments *a = p->arguments;
     const stk_log log = {.write = report_config, .user = p, .level_max = STK_LOG_WARN};
-    const stk_config_options options = {a->bindings, a->binding_count, stk_config_tables};
+    const stk_config_options options = {a->bindings, a->binding_count, a->config_tables};
     char error[STK_OPTION_ERROR_BYTES];
     if (*a->config)
         return mistake(p, "--config can be given only once");

@@ -18,6 +18,7 @@ typedef struct stk_arguments {
     // NULL: no --config. Else it receives the file, or NULL when none is named; string options may
     // point into it, so the command closes it last.
     stk_config **config;
+    const stk_option_table *const *config_tables; // all that a file may hold: stk_config_tables
 } stk_arguments;
 
 // Sets the defaults, then the values of --config FILE, then those of argv, where argv[0] is the

@@ -4,6 +4,7 @@
 // removed.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -223,6 +224,7 @@ int stk_cmd_logits(int argc, char **argv)
         .positional_max = 1,
         .positionals = &path,
         .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
@@ -234,6 +236,7 @@ int stk_cmd_logits(int argc, char **argv)
     }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = stk_exit_code(status);

@@ -1,6 +1,7 @@
 // cli/cmd_ppl.c: stoker ppl MODEL -f FILE: perplexity, comparable with llama.cpp's.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/perplexity.h"
@@ -158,6 +159,7 @@ int stk_cmd_ppl(int argc, char **argv)
         .positional_max = 1,
         .positionals = &path,
         .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
@@ -168,6 +170,7 @@ int stk_cmd_ppl(int argc, char **argv)
     }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);

@@ -1,6 +1,7 @@
 // cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/read_text.h"
@@ -10,7 +11,9 @@
 #include "engine/option_tables.h"
 #include "store/expert_store.h"
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FIELD(name) .offset = offsetof(stk_run_options, name)
@@ -100,6 +103,10 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
              per_second(s->prompt_tokens, s->prompt_ns), decoded, (double)s->decode_ns * 1e-9,
              per_second(decoded, s->decode_ns), stk_finish_name(s->finish),
              (unsigned long long)run->sampling.seed);
+    if (run->draft)
+        stk_info(&run->console.log,
+                 "draft: %u of %u guessed tokens were right, %u forward passes for %u tokens",
+                 s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
 }
 
@@ -113,9 +120,13 @@ static bool on_token(void *user, int32_t id)
 {
     stk_run *run = user;
     run->ids[run->id_count++] = id;
-    if (!run->options.is_json) // which decodes all of them at the end
-        print(run, stk_text_model_feed(&run->model, id));
-    return run->output_error == 0;
+    if (run->options.is_json) // which decodes all of them at the end
+        return true;
+    stk_text_shown shown;
+    bool goes_on = stk_text_stop_feed(&run->stop, stk_text_model_feed(&run->model, id), &shown);
+    print(run, (stk_str){shown.before, shown.before_bytes});
+    print(run, shown.text);
+    return goes_on && run->output_error == 0;
 }
 
 static bool is_end(void *user, int32_t id)
@@ -124,16 +135,19 @@ static bool is_end(void *user, int32_t id)
     return stk_tokenizer_is_end(run->model.tokenizer, id);
 }
 
-stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
+stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count, uint32_t known,
                             stk_generate_stats *stats)
 {
     run->id_count = 0;
+    stk_text_stop_begin(&run->stop, run->stops, run->stop_count);
     const stk_generate_options options = {
         .session = run->session,
         .sampler = run->sampler,
+        .draft = run->draft,
         .log = &run->console.log,
         .prompt = prompt,
         .prompt_count = count,
+        .prompt_known = known,
         .tokens_max = run->options.tokens_max,
         .is_end = is_end,
         .on_token = on_token,
@@ -141,8 +155,21 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
         .cancel = stk_interrupt_flag(),
     };
     stk_status status = stk_generate(&options, stats);
-    print(run, stk_detokenizer_flush(run->model.detokenizer));
+    stk_str rest = stk_detokenizer_flush(run->model.detokenizer); // half a character
+    print(run, stk_text_stop_end(&run->stop));
+    if (!run->stop.is_over)
+        print(run, rest);
     return status;
+}
+
+static stk_status open_draft(stk_run *run)
+{
+    if (run->drafting.tokens_max == 0)
+        return STK_OK;
+    run->drafting.history_max = stk_session_context_tokens(run->session);
+    if (run->drafting.history_max > STK_DRAFT_HISTORY_MAX)
+        run->drafting.history_max = STK_DRAFT_HISTORY_MAX;
+    return stk_draft_open(&run->drafting, &run->draft);
 }
 
 static stk_status open_run(stk_run *run, const stk_engine_options *engine,
@@ -171,6 +198,9 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                               &run->sampler);
     if (status != STK_OK)
         return stk_fail(log, status, "sampler: %s", stk_status_name(status));
+    status = open_draft(run);
+    if (status != STK_OK)
+        return stk_fail(log, status, "draft: %s", stk_status_name(status));
     // One token may be drawn when the context is already full.
     run->ids = malloc(((size_t)stk_session_context_tokens(run->session) + 1) * sizeof *run->ids);
     return run->ids ? STK_OK : stk_fail(log, STK_NO_MEMORY, "no memory for the generated tokens");
@@ -179,6 +209,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
 static void close_run(stk_run *run)
 {
     free(run->ids);
+    stk_draft_close(&run->draft);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
     stk_trace_close(&run->trace);
@@ -198,6 +229,14 @@ static int finish_text(stk_run *run, stk_status status, const stk_generate_stats
     return stats->finish == STK_FINISH_CANCELLED ? STK_EXIT_INTERRUPTED : STK_EXIT_DONE;
 }
 
+static const char *prompt_name(const stk_run_options *o)
+{
+    bool is_input = !o->prompt_path || strcmp(o->prompt_path, "-") == 0;
+    if (o->prompt && strcmp(o->prompt, "-") != 0)
+        return "the prompt";
+    return is_input ? "standard input" : o->prompt_path;
+}
+
 static int continue_text(stk_run *run, stk_str text)
 {
     unsigned flags = STK_ENCODE_BOS | (run->options.has_special ? STK_ENCODE_SPECIAL : 0u);
@@ -206,6 +245,12 @@ static int continue_text(stk_run *run, stk_str text)
     stk_status status = stk_text_model_encode(&run->model, text, flags, &prompt, &count);
     if (status != STK_OK)
         return stk_exit_code(status);
+    if (count == 0) { // and the vocabulary has no token to begin with
+        free(prompt);
+        stk_error(&run->console.log, "%s is empty; give the model some text to continue",
+                  prompt_name(&run->options));
+        return STK_EXIT_FAILED;
+    }
     if (!run->options.hides_prompt)
         print(run, text);
     if (run->output_error) {
@@ -213,7 +258,7 @@ static int continue_text(stk_run *run, stk_str text)
         return stk_output_failed(run->output_error);
     }
     stk_generate_stats stats;
-    status = stk_run_generate(run, prompt, count, &stats);
+    status = stk_run_generate(run, prompt, count, 0, &stats);
     if (run->options.is_json && status == STK_OK)
         run->output_error = stk_run_print_json(run, prompt, count, &stats);
     free(prompt);
@@ -249,6 +294,16 @@ static stk_status read_prompt(const stk_run *run, stk_str *text, char **owned)
     return status;
 }
 
+static uint64_t fresh_seed(void)
+{
+    uint32_t seed; // short enough to type again
+    struct timespec now;
+    if (getrandom(&seed, sizeof seed, 0) == (ssize_t)sizeof seed)
+        return seed;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint32_t)now.tv_nsec;
+}
+
 static int run_with_model(stk_run *run, const stk_engine_options *engine,
                           const stk_session_options *session)
 {
@@ -277,6 +332,7 @@ int stk_cmd_run(int argc, char **argv)
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
+        {&stk_draft_option_table, &run.drafting},
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
         {&stk_session_option_table, &session},
@@ -292,6 +348,7 @@ int stk_cmd_run(int argc, char **argv)
         .positional_max = 1,
         .positionals = &path,
         .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
@@ -301,11 +358,12 @@ int stk_cmd_run(int argc, char **argv)
         stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
     }
-    if (run.sampling.seed == 0 && getrandom(&run.sampling.seed, sizeof run.sampling.seed, 0) < 0)
-        run.sampling.seed = 1;
-    run.sampling.seed >>= run.sampling.seed > UINT32_MAX ? 32 : 0; // short enough to type again
+    if (run.sampling.seed == STK_SEED_FRESH)
+        run.sampling.seed = fresh_seed();
     stk_console_open(&console, &run.console);
+    session.logit_rows_max = run.drafting.tokens_max + 1; // the last token and its guesses
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &run.console.log;
     exit_code = run_with_model(&run, &engine, &session);
     stk_console_close(&run.console);

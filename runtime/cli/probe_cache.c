@@ -47,18 +47,6 @@ void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk
     results->disks[at] = *disk;
 }
 
-char *stk_probe_cache_path(void)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *path = NULL;
-    int length = -1;
-    if (cache && cache[0] == '/') // the specification: a relative path is to be ignored
-        length = asprintf(&path, "%s/stoker/probe.json", cache);
-    else if (home && home[0] == '/')
-        length = asprintf(&path, "%s/.cache/stoker/probe.json", home);
-    return length < 0 ? NULL : path;
-}
-
 static const char *fingerprint(const stk_machine *machine, char text[FINGERPRINT_BYTES])
 {
     snprintf(text, FINGERPRINT_BYTES, "%016" PRIx64, stk_machine_equal_hash(machine));

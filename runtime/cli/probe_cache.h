@@ -28,7 +28,7 @@ const stk_probe_disk *stk_probe_results_disk(const stk_probe_results *results,
 // Adds or replaces a disk; the oldest makes room. Disks without a name are not kept.
 void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk);
 
-// The file's path, allocated; NULL when neither variable is set. The only place that reads them.
+// The file's path, allocated; NULL when neither variable is set. In cache_path.c.
 char *stk_probe_cache_path(void);
 
 // Reads what is known of `machine`. True: *out is filled and to be freed; false: nothing is known

@@ -57,6 +57,7 @@ void stk_session_set_route_hook(stk_session *session, stk_route_hook hook, void 
 
 uint32_t stk_session_context_tokens(const stk_session *session);
 uint32_t stk_session_batch_rows_max(const stk_session *session);
+uint32_t stk_session_logit_rows_max(const stk_session *session);
 uint64_t stk_session_kv_bytes(const stk_session *session);
 
 #endif
