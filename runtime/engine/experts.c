@@ -58,6 +58,7 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
                                           m->ffn_width);
     run_part(s, layer, &expert, w, act, w->gate, begin, end,
              s->part_outputs + (size_t)task * s->width_padded);
+    stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
 // All rows of one expert, STK_EXPERT_TILE at a time.
@@ -80,6 +81,7 @@ static void run_whole(stk_session *s, const stk_expert_scratch *w, uint32_t laye
                 run_part(s, layer, &expert, w, &w->acts[t],
                          w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
                          w->parts + (size_t)part * s->width_padded);
+                stk_meter_active(s, w, layer, e, begin, end);
             }
             s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
                                      s->expert_outputs + (size_t)pairs[t] * s->width_padded);

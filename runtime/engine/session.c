@@ -6,6 +6,7 @@
 #include "base/pages.h"
 
 enum { BATCH_ROWS_DEFAULT = 256, BATCH_ROWS_MAX = 1 << 16, SEQUENCES_MAX = 1 << 16 };
+enum { TRACE_FORWARDS_MAX = 1024 };
 
 // Hands out 64-byte aligned pieces; run once without memory to count, once to place.
 typedef struct carver {
@@ -146,7 +147,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
     uint32_t sequences = options->sequence_count ? options->sequence_count : 1;
     uint32_t batch = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
     uint32_t context = options->context_tokens ? options->context_tokens : m->context_tokens;
-    if (sequences > SEQUENCES_MAX || batch > BATCH_ROWS_MAX || context > 1u << 30)
+    if (sequences > SEQUENCES_MAX || batch > BATCH_ROWS_MAX || context > 1u << 30 ||
+        options->trace_forwards > TRACE_FORWARDS_MAX)
         return stk_fail(engine->log, STK_INVALID,
                         "%u sequences, %u rows per batch or a context of %u tokens is too much",
                         sequences, batch, context);
@@ -165,6 +167,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
     stk_status status = take_kv(s, options->full_kv);
     if (status == STK_OK)
         status = take_scratch(s);
+    if (status == STK_OK)
+        status = stk_meter_open(s, options->trace_forwards);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -178,6 +182,7 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    stk_meter_close(s);
     stk_pages_free(s->kv_pages, s->kv_bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
     free(s->kv);
@@ -231,6 +236,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
             s->logit_rows[s->logit_count++] = i;
     }
     stk_team_run(s->engine->team, stk_forward_worker, s);
+    stk_meter_forward(s);
     s->rows = NULL; // the caller's
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
