@@ -81,11 +81,11 @@ static const char *synth(const char *name, bool transpose_down)
     return options.path;
 }
 
-// Turns the negative bias that a synthetic model's gates have (model/synth.h) into a large positive
-// one: every neuron becomes active.
+// A synthetic model's gates see nothing but the bias in channel 0 (model/synth.h), turned positive:
+// every neuron is active.
 static void make_dense(const char *path)
 {
-    const float bias = -1000;
+    const float norm[WIDTH] = {-1};
     stk_gguf *gguf;
     int fd = open(path, O_RDWR);
     assert_true(fd >= 0);
@@ -95,7 +95,7 @@ static void make_dense(const char *path)
         snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", i);
         const stk_gguf_tensor *tensor = stk_gguf_tensor_find(gguf, name);
         assert_non_null(tensor);
-        assert_int_equal(pwrite(fd, &bias, sizeof bias, (off_t)tensor->offset_bytes), sizeof bias);
+        assert_int_equal(pwrite(fd, norm, sizeof norm, (off_t)tensor->offset_bytes), sizeof norm);
     }
     stk_gguf_close(&gguf);
     close(fd);
