@@ -66,3 +66,9 @@ _Bool stk_cores_bind(const stk_cores *cores, uint32_t index)
     hwloc_bitmap_free(set);
     return rc == 0;
 }
+
+_Bool stk_cores_unbind(const stk_cores *cores)
+{
+    return hwloc_set_cpubind(cores->topology, hwloc_get_root_obj(cores->topology)->cpuset,
+                             HWLOC_CPUBIND_THREAD) == 0;
+}
