@@ -35,6 +35,15 @@ static void test_second_team(void **state)
     assert_int_equal(open_and_close(1), 1);
     assert_int_equal(open_and_close(0), count);
 
+    // Inside another team's life: its opener stays where that team put it.
+    const stk_team_options options = {.worker_count = 2, .pin = true};
+    stk_team *team;
+    assert_int_equal(stk_team_open(&options, &team), STK_OK);
+    assert_int_equal(open_and_close(0), count > 2 ? 2 : count);
+    assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+    assert_int_equal(CPU_COUNT(&after), 1);
+    stk_team_close(&team);
+
     assert_true(stk_cores_bind(cores, 1));
     assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
     assert_int_equal(CPU_COUNT(&after), 1);
