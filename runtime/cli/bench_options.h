@@ -1,0 +1,34 @@
+// cli/bench_options.h: the flags of `stoker bench`, and lists of numbers.
+#ifndef STK_CLI_BENCH_OPTIONS_H
+#define STK_CLI_BENCH_OPTIONS_H
+
+#include "base/options.h"
+#include "cli/bench.h"
+
+typedef struct stk_bench_list {
+    uint32_t values[STK_BENCH_LIST_MAX];
+    uint32_t count;
+} stk_bench_list;
+
+typedef enum stk_bench_format {
+    STK_BENCH_TABLE,
+    STK_BENCH_JSON,
+    STK_BENCH_CSV,
+    STK_BENCH_HTML,
+} stk_bench_format;
+
+typedef struct stk_bench_options {
+    const char *prompt_text, *gen_text, *depth_text, *threads_text; // lists as typed, or NULL
+    const char *text_path, *cpu_mask, *output_path, *command, *trace_path;
+    uint32_t reps, batch_rows;
+    uint32_t format; // stk_bench_format
+    bool is_quick;
+    stk_bench_list prompts, gens, depths, threads; // filled by stk_bench_options_check
+} stk_bench_options;
+
+extern const stk_option_table stk_bench_option_table;
+
+// Parses the lists. NULL, or a phrase for stk_arguments_misused in error[size].
+const char *stk_bench_options_check(stk_bench_options *options, char *error, size_t size);
+
+#endif
