@@ -102,13 +102,20 @@ static stk_status read_ids(job *j)
 
 static stk_status open_job(job *j, const stk_engine_options *engine)
 {
-    stk_status status = stk_text_model_open(engine, &j->model);
+    // The ids are checked against the vocabulary, so the plan comes before their number is known.
+    uint32_t planned_rows = j->options.batch_rows;
+    const stk_session_options plan = {.batch_rows_max = planned_rows,
+                                      .logit_rows_max = planned_rows};
+    stk_engine_options planned = *engine;
+    planned.planned_session = &plan;
+    stk_status status = stk_text_model_open(&planned, &j->model);
     if (status == STK_OK)
         status = read_ids(j);
     if (status != STK_OK)
         return status;
     uint32_t rows = j->options.batch_rows < j->count ? j->options.batch_rows : j->count;
-    const stk_session_options session = {.context_tokens = j->count, .batch_rows_max = rows};
+    const stk_session_options session = {
+        .context_tokens = j->count, .batch_rows_max = rows, .logit_rows_max = rows};
     return stk_session_open(j->model.engine, &session, &j->session);
 }
 
@@ -202,6 +209,7 @@ int stk_cmd_logits(int argc, char **argv)
     const stk_option_binding bindings[] = {
         {&logits_table, &j.options},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {

@@ -70,15 +70,18 @@ static stk_status open_job(job *j, const stk_engine_options *engine)
     stk_status status = stk_text_read(j->options.text_path, &j->console.log, &text);
     if (status != STK_OK)
         return status;
-    status = stk_text_model_open(engine, &j->model);
+    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
+    rows = rows < context ? rows : context;
+    const stk_session_options session = {
+        .context_tokens = context, .batch_rows_max = rows, .logit_rows_max = rows};
+    stk_engine_options planned = *engine;
+    planned.planned_session = &session;
+    status = stk_text_model_open(&planned, &j->model);
     if (status == STK_OK)
         status = stk_text_model_encode(&j->model, text, STK_ENCODE_BOS, &j->tokens, &j->count);
     free((char *)text.data);
     if (status != STK_OK)
         return status;
-    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
-    const stk_session_options session = {.context_tokens = context,
-                                         .batch_rows_max = rows < context ? rows : context};
     return stk_session_open(j->model.engine, &session, &j->session);
 }
 
@@ -142,6 +145,7 @@ int stk_cmd_ppl(int argc, char **argv)
     const stk_option_binding bindings[] = {
         {&ppl_table, &j.options},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {

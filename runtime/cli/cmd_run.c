@@ -120,7 +120,9 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                            const stk_session_options *session)
 {
     const stk_log *log = &run->console.log;
-    stk_status status = stk_text_model_open(engine, &run->model);
+    stk_engine_options planned = *engine;
+    planned.planned_session = session;
+    stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)
         return status;
     status = stk_session_open(run->model.engine, session, &run->session);
@@ -238,6 +240,7 @@ int stk_cmd_run(int argc, char **argv)
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };

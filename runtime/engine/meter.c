@@ -196,6 +196,13 @@ void stk_meter_layer(stk_session *s, uint32_t layer)
     bytes[STK_COMPONENT_DOWN] += neurons * cost->down_neuron + groups * cost->down_group;
 }
 
+void stk_meter_abandon(stk_session *s)
+{
+    size_t words = (size_t)s->engine->model.expert_count * s->meter->groups;
+    for (size_t i = 0; i < words; i++)
+        atomic_store_explicit(&s->meter->touched[i], 0, memory_order_relaxed);
+}
+
 // Positions that one forward's rows see in a layer: each row's, and those of all rows together.
 static void count_positions(const stk_session *s, uint32_t window, uint64_t *seen,
                             uint64_t *distinct)

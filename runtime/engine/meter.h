@@ -58,6 +58,8 @@ void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scr
                       uint32_t layer, uint32_t expert, uint32_t begin, uint32_t end);
 // One worker, after that phase and before the next layer's.
 void stk_meter_layer(stk_session *session, uint32_t layer);
+// Instead of it, when the forward failed: forgets the layer.
+void stk_meter_abandon(stk_session *session);
 // The caller's thread, after a forward and before the sequences grow.
 void stk_meter_forward(stk_session *session);
 
