@@ -55,7 +55,10 @@ typedef struct stk_bench_result {
     stk_bench_samples bandwidth; // bytes/s, before and after
     double roofline_fraction;
     double wait_fraction; // of worker 0's time, at barriers
-    const char *limit;    // "bandwidth", "cache", "barriers" or "compute"
+    const char *limit;    // "bandwidth", "cache", "disk", "barriers" or "compute"
+    // Experts that live on disk; without a limit everything is resident and these are 0 and 1.
+    uint64_t memory_limit_bytes;
+    double hit_rate, disk_bytes_per_token, stall_s_per_token; // stall: of one worker, on average
     double active_fraction;
     uint32_t layer_count, expert_count, expert_used_count;
     uint64_t expert_tokens;  // tokens behind expert_use
@@ -117,6 +120,7 @@ typedef struct stk_bench_run {
     stk_session *session;
     const int32_t *ids; // borrowed; id_count of them, used cyclically
     uint32_t id_count, reps, threads;
+    uint32_t offset; // where in the text the next pass begins
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;
     stk_bench_samples bandwidth; // taken after the last point, which is before the next

@@ -86,6 +86,14 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         "active_fraction", r->active_fraction, "expert_skew", "hottest_rate", skew.hottest_rate,
         "rare_fraction", skew.rare_fraction, "half_fraction", skew.half_fraction, "layers",
         json_layers(r));
+    json_t *store = json_pack("{s:o, s:f, s:f, s:f}", "memory_limit_bytes",
+                              json_bytes(r->memory_limit_bytes), "hit_rate", r->hit_rate,
+                              "disk_bytes_per_token", r->disk_bytes_per_token, "stall_s_per_token",
+                              r->stall_s_per_token);
+    if (object)
+        json_object_set_new(object, "store", store);
+    else
+        json_decref(store);
     if (r->is_prompt && object)
         json_object_set_new(object, "first_token_s", json_real(r->first_token_s));
     if (!object || !more || json_object_update(object, more) != 0) {

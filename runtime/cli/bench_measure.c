@@ -5,14 +5,16 @@
 // what it costs.
 #include "cli/bench.h"
 #include "cli/interrupt.h"
+#include "store/expert_store.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum { WARM_TOKENS = 8, BANDWIDTH_PASSES = 3 };
 
-// From here up a run counts as limited by the memory's bandwidth, or by waiting at barriers.
-static const double BANDWIDTH_BOUND = 0.7, BARRIER_BOUND = 0.3;
+// From here up a run counts as limited by the memory's bandwidth, by the disk or by waiting at
+// barriers.
+static const double BANDWIDTH_BOUND = 0.7, DISK_BOUND = 0.3, BARRIER_BOUND = 0.3;
 
 static double now_s(void)
 {
@@ -33,7 +35,7 @@ static stk_status feed(stk_bench_run *run, uint32_t count, uint32_t rows_max, bo
         uint32_t n = count - done < rows_max ? count - done : rows_max;
         for (uint32_t i = 0; i < n; i++)
             rows[i] = (stk_row){.position = length + i,
-                                .token = run->ids[(length + i) % run->id_count],
+                                .token = run->ids[(length + i + run->offset) % run->id_count],
                                 .logits = every_logits || done + i + 1 == count};
         done += n;
         status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
@@ -112,6 +114,17 @@ static void take_times(stk_bench_run *run, stk_bench_result *r)
     r->wait_fraction = busy + wait > 0 ? wait / (busy + wait) : 0;
 }
 
+// From the store, about the last pass.
+static void take_store(stk_bench_run *run, stk_bench_result *r)
+{
+    stk_expert_store_stats stats = stk_expert_store_get_stats(stk_engine_store(run->model.engine));
+    double tokens = r->tokens;
+    r->memory_limit_bytes = stk_engine_memory(run->model.engine)->limit_bytes;
+    r->hit_rate = stats.wanted ? (double)stats.hits / (double)stats.wanted : 1;
+    r->disk_bytes_per_token = (double)stats.read_bytes / tokens;
+    r->stall_s_per_token = 1e-9 * (double)stats.wait_ns / run->threads / tokens;
+}
+
 static stk_status take_arrays(const stk_bench_run *run, stk_bench_result *r)
 {
     const stk_model *m = stk_engine_model(run->model.engine);
@@ -128,14 +141,21 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
 {
     double seconds = 0;
     stk_bench_samples first = {0};
+    stk_expert_store *store = stk_engine_store(run->model.engine);
+    const bool is_resident = stk_expert_store_is_resident(store);
     stk_status status = go_to(run, r->depth, r->tokens);
-    if (status == STK_OK) // page in what the first pass would
+    // The first pass pages in what later ones find, and fills the cache of experts.
+    if (status == STK_OK)
         status = feed_point(run, r->is_prompt,
-                            r->is_prompt || r->tokens < WARM_TOKENS ? r->tokens : WARM_TOKENS);
+                            r->is_prompt || !is_resident || r->tokens < WARM_TOKENS ? r->tokens
+                                                                                    : WARM_TOKENS);
     stk_bench_peak_rss_reset();
     for (uint32_t i = 0; i < run->reps && status == STK_OK; i++) {
         status = go_to(run, r->depth, r->tokens);
-        stk_session_metrics_reset(run->session); // the last one stays: they are all the same
+        if (!is_resident) // text that the cache has not just seen
+            run->offset += r->tokens;
+        stk_session_metrics_reset(run->session); // the last pass is the one reported
+        stk_expert_store_reset_stats(store);
         double begin = now_s();
         if (status == STK_OK)
             status = feed_point(run, r->is_prompt, r->tokens);
@@ -148,6 +168,7 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
     if (r->is_prompt)
         r->first_token_s = stk_bench_samples_median(&first);
     take_counts(run, r);
+    take_store(run, r);
     status = go_to(run, r->depth, r->tokens);
     stk_session_metrics_reset(run->session);
     stk_session_set_timing(run->session, true);
@@ -170,6 +191,8 @@ static const char *limit_of(const stk_bench_result *r)
 {
     if (r->roofline_fraction >= BANDWIDTH_BOUND)
         return r->fits_cache ? "cache" : "bandwidth";
+    if (r->stall_s_per_token * stk_bench_samples_median(&r->tokens_per_s) >= DISK_BOUND)
+        return "disk";
     return r->wait_fraction >= BARRIER_BOUND ? "barriers" : "compute";
 }
 

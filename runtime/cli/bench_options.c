@@ -1,5 +1,7 @@
 #include "cli/bench_options.h"
 
+#include "base/size.h"
+#include "engine/option_tables.h"
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -39,6 +41,12 @@ static const stk_option options[] = {
      .unit = "N[,N]",
      .doc = "worker threads, 0 for one per usable core (default 0)",
      FIELD(threads_text)},
+    {.flag = "memory",
+     .letter = 'm',
+     .type = STK_OPTION_STRING,
+     .unit = "SIZE[,SIZE]",
+     .doc = "memory limits; auto is what the system has (default auto)",
+     FIELD(memory_text)},
     {.flag = "reps",
      .letter = 'r',
      .type = STK_OPTION_U32,
@@ -124,6 +132,44 @@ static const char *parse_list(const char *flag, const char *text, uint32_t max,
     }
 }
 
+static const char *parse_sizes(stk_bench_options *o, char *error, size_t size)
+{
+    const char *text = o->memory_text ? o->memory_text : "auto";
+    o->memory_count = 0;
+    for (const char *at = text;;) {
+        char one[64];
+        const char *why = "unknown";
+        size_t length = strcspn(at, ",");
+        uint64_t *value = &o->memory_bytes[o->memory_count];
+        if (o->memory_count == STK_BENCH_LIST_MAX || length >= sizeof one) {
+            snprintf(error, size, "--memory: more than %u sizes", (unsigned)STK_BENCH_LIST_MAX);
+            return error;
+        }
+        snprintf(one, sizeof one, "%.*s", (int)length, at);
+        *value = 0;
+        if (strcmp(one, "auto") != 0 && stk_size_parse(one, value, &why) != STK_OK) {
+            snprintf(error, size, "--memory: '%s' is not a size: %s", one, why);
+            return error;
+        }
+        o->memory_count++;
+        if (at[length] == '\0')
+            return NULL;
+        at += length + 1;
+    }
+}
+
+uint32_t stk_bench_store_options(stk_option store[STK_BENCH_STORE_OPTIONS_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < stk_memory_option_table.count; i++) {
+        const stk_option *option = &stk_memory_option_table.options[i];
+        if (option->flag && strcmp(option->flag, "memory") != 0 &&
+            count < STK_BENCH_STORE_OPTIONS_MAX)
+            store[count++] = *option;
+    }
+    return count;
+}
+
 static void drop_zeros(stk_bench_list *list)
 {
     uint32_t kept = 0;
@@ -156,6 +202,8 @@ const char *stk_bench_options_check(stk_bench_options *o, char *error, size_t si
     const char *wrong = NULL;
     for (size_t i = 0; i < sizeof lists / sizeof *lists && !wrong; i++)
         wrong = parse_list(lists[i].flag, lists[i].text, lists[i].max, lists[i].list, error, size);
+    if (!wrong)
+        wrong = parse_sizes(o, error, size);
     if (wrong)
         return wrong;
     drop_zeros(&o->prompts);

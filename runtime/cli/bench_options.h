@@ -18,15 +18,23 @@ typedef enum stk_bench_format {
 } stk_bench_format;
 
 typedef struct stk_bench_options {
-    const char *prompt_text, *gen_text, *depth_text, *threads_text; // lists as typed, or NULL
+    const char *prompt_text, *gen_text, *depth_text, *threads_text,
+        *memory_text; // lists as typed, or NULL
     const char *text_path, *cpu_mask, *output_path, *command, *trace_path;
     uint32_t reps, batch_rows;
     uint32_t format; // stk_bench_format
     bool is_quick;
-    stk_bench_list prompts, gens, depths, threads; // filled by stk_bench_options_check
+    // Filled by stk_bench_options_check. Memory limits in bytes, 0: none.
+    stk_bench_list prompts, gens, depths, threads;
+    uint64_t memory_bytes[STK_BENCH_LIST_MAX];
+    uint32_t memory_count;
 } stk_bench_options;
 
 extern const stk_option_table stk_bench_option_table;
+
+enum { STK_BENCH_STORE_OPTIONS_MAX = 16 };
+// The engine's memory options but --memory, which is a list here, to options[]; their number.
+uint32_t stk_bench_store_options(stk_option options[STK_BENCH_STORE_OPTIONS_MAX]);
 
 // Parses the lists. NULL, or a phrase for stk_arguments_misused in error[size].
 const char *stk_bench_options_check(stk_bench_options *options, char *error, size_t size);

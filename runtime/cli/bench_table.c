@@ -17,13 +17,17 @@ static void write_machine(const stk_bench_report *report, FILE *to)
 
 static void write_speeds(const stk_bench_report *report, FILE *to)
 {
-    fprintf(to, "%-7s %6s %6s %4s %10s %17s %10s %9s %9s %6s  %s\n", "kind", "tokens", "depth",
-            "thr", "tokens/s", "min .. max", "MB/token", "GB/s", "roofline", "GOP/s", "limit");
+    fprintf(to, "%-7s %6s %6s %4s %9s %10s %17s %10s %7s %9s %6s  %s\n", "kind", "tokens", "depth",
+            "thr", "memory", "tokens/s", "min .. max", "MB/token", "GB/s", "roofline", "GOP/s",
+            "limit");
     for (uint32_t i = 0; i < report->count; i++) {
         const stk_bench_result *r = &report->results[i];
         double speed = stk_bench_samples_median(&r->tokens_per_s);
-        fprintf(to, "%-7s %6u %6u %4u %10.2f %8.2f ..%7.2f %10.3f %9.2f %8.1f%% %6.1f  %s%s\n",
-                r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, speed,
+        char memory[STK_SIZE_TEXT_BYTES] = "auto";
+        if (r->memory_limit_bytes != 0)
+            stk_size_format(r->memory_limit_bytes, memory);
+        fprintf(to, "%-7s %6u %6u %4u %9s %10.2f %8.2f ..%7.2f %10.3f %7.2f %8.1f%% %6.1f  %s%s\n",
+                r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, memory, speed,
                 stk_bench_samples_min(&r->tokens_per_s), stk_bench_samples_max(&r->tokens_per_s),
                 r->bytes_per_token * 1e-6, stk_bench_samples_median(&r->bandwidth) * 1e-9,
                 100 * r->roofline_fraction, r->operations_per_token * speed * 1e-9, r->limit,
@@ -43,6 +47,26 @@ static void write_bytes(const stk_bench_report *report, FILE *to)
         for (int c = 0; c < STK_COMPONENT_COUNT; c++)
             fprintf(to, " %9.3f", r->bytes[c] * 1e-6);
         fputc('\n', to);
+    }
+}
+
+// Only when some experts live on disk.
+static void write_store(const stk_bench_report *report, FILE *to)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        char limit[STK_SIZE_TEXT_BYTES];
+        if (r->memory_limit_bytes == 0)
+            continue;
+        if (!any)
+            fprintf(to, "\n%-7s %6s %6s %4s %10s %9s %14s %14s\n", "kind", "tokens", "depth", "thr",
+                    "memory", "hits", "disk MB/token", "stall ms/token");
+        any = true;
+        fprintf(to, "%-7s %6u %6u %4u %10s %8.1f%% %14.3f %14.3f\n",
+                r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads,
+                stk_size_format(r->memory_limit_bytes, limit), 100 * r->hit_rate,
+                r->disk_bytes_per_token * 1e-6, r->stall_s_per_token * 1e3);
     }
 }
 
@@ -72,6 +96,7 @@ void stk_bench_write_table(const stk_bench_report *report, FILE *to)
     if (report->count > 0) {
         write_bytes(report, to);
         write_rest(report, to);
+        write_store(report, to);
     }
     const stk_bench_peer *p = &report->peer;
     if (!p->command)
@@ -125,9 +150,11 @@ static void write_row(const stk_bench_report *report, const stk_bench_result *r,
     for (int c = 0; c < STK_COMPONENT_COUNT; c++)
         fprintf(to, ",%.0f", r->bytes[c]);
     stk_bench_skew skew = stk_bench_skew_of(r);
-    fprintf(to, ",%.0f,%.0f,%.4f,%.4f,%s,%.4f,%.4f,%.4f\n", r->operations_per_token,
+    fprintf(to, ",%.0f,%.0f,%.4f,%.4f,%s,%.4f,%.4f,%.4f,", r->operations_per_token,
             stk_bench_samples_median(&r->bandwidth), r->roofline_fraction, r->wait_fraction,
             r->limit, r->active_fraction, skew.hottest_rate, skew.rare_fraction);
+    fprintf(to, "%llu,%.4f,%.0f,%.6f\n", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
+            r->disk_bytes_per_token, r->stall_s_per_token);
 }
 
 void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
@@ -139,7 +166,8 @@ void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
     for (int c = 0; c < STK_COMPONENT_COUNT; c++)
         fprintf(to, ",bytes_%s", stk_component_name((stk_component)c));
     fputs(",operations_per_token,bandwidth_bytes_per_s,roofline_fraction,wait_fraction,limit,"
-          "active_fraction,hottest_expert_rate,rare_expert_fraction\n",
+          "active_fraction,hottest_expert_rate,rare_expert_fraction,memory_limit_bytes,hit_rate,"
+          "disk_bytes_per_token,stall_s_per_token\n",
           to);
     for (uint32_t i = 0; i < report->count; i++)
         write_row(report, &report->results[i], to);

@@ -16,6 +16,7 @@ enum { QUICK_BANDWIDTH_PART = 8 };
 
 typedef struct job {
     stk_bench_options options;
+    stk_engine_options engine; // what the flags say of it
     stk_console console;
     stk_bench_report report;
     stk_cores *cores; // as they were before any team bound this thread
@@ -54,18 +55,33 @@ static stk_status read_text(const job *j, stk_str *out)
     return STK_OK;
 }
 
-static stk_status open_run(job *j, uint32_t threads, stk_bench_run *run, int32_t **ids)
+static stk_session_options session_options(const job *j)
+{
+    const stk_bench_options *o = &j->options;
+    uint32_t tokens = largest(&o->prompts), gen = largest(&o->gens);
+    tokens = tokens > gen + 2 ? tokens : gen + 2; // a trace takes two
+    stk_session_options session = {.context_tokens = largest(&o->depths) + tokens,
+                                   .batch_rows_max = o->batch_rows,
+                                   .logit_rows_max = 1,
+                                   .trace_forwards = o->trace_path ? 1 : 0};
+    if (session.batch_rows_max > session.context_tokens)
+        session.batch_rows_max = session.context_tokens;
+    return session;
+}
+
+static stk_status open_run(job *j, uint32_t threads, uint64_t memory_bytes, stk_bench_run *run,
+                           int32_t **ids)
 {
     const stk_log *log = &j->console.log;
-    const stk_engine_options engine = {.model_path = j->model_path,
-                                       .log = log,
-                                       .thread_count = threads,
-                                       .cpu_mask = j->options.cpu_mask};
-    uint32_t tokens = largest(&j->options.prompts), gen = largest(&j->options.gens);
-    tokens = tokens > gen + 2 ? tokens : gen + 2; // a trace takes two
-    stk_session_options session = {.context_tokens = largest(&j->options.depths) + tokens,
-                                   .batch_rows_max = j->options.batch_rows,
-                                   .trace_forwards = j->options.trace_path ? 1 : 0};
+    const stk_session_options session = session_options(j);
+    stk_engine_options engine = j->engine;
+    engine.model_path = j->model_path;
+    engine.log = log;
+    engine.thread_count = threads;
+    engine.memory_bytes = memory_bytes;
+    engine.cpu_mask = j->options.cpu_mask;
+    engine.planned_session = &session;
+    engine.cancel = stk_interrupt_flag();
     stk_str text;
     stk_bench_peak_rss_reset();
     double begin = now_s();
@@ -80,8 +96,6 @@ static stk_status open_run(job *j, uint32_t threads, stk_bench_run *run, int32_t
     }
     if (status == STK_OK && run->id_count == 0)
         status = stk_fail(log, STK_INVALID, "the text has no tokens");
-    if (session.batch_rows_max > session.context_tokens)
-        session.batch_rows_max = session.context_tokens;
     if (status == STK_OK)
         status = stk_session_open(run->model.engine, &session, &run->session);
     run->log = log;
@@ -100,8 +114,7 @@ static stk_status measure_point(job *j, stk_bench_run *run, bool is_prompt, uint
 {
     stk_progress(&j->console.log, "measuring", j->done++, j->total);
     stk_bench_result *result = &j->report.results[j->report.count++];
-    result->fits_cache =
-        stk_engine_weight_bytes(run->model.engine) <= j->report.machine.llc_bytes;
+    result->fits_cache = stk_engine_weight_bytes(run->model.engine) <= j->report.machine.llc_bytes;
     return stk_bench_measure(run, is_prompt, tokens, depth, result);
 }
 
@@ -154,11 +167,13 @@ static stk_status compare(job *j, stk_bench_run *run)
     return status;
 }
 
-static stk_status measure_threads(job *j, uint32_t index)
+static stk_status measure_engine(job *j, uint32_t index)
 {
+    const stk_bench_options *o = &j->options;
     stk_bench_run run = {0};
     int32_t *ids = NULL;
-    stk_status status = open_run(j, j->options.threads.values[index], &run, &ids);
+    stk_status status = open_run(j, o->threads.values[index / o->memory_count],
+                                 o->memory_bytes[index % o->memory_count], &run, &ids);
     if (status == STK_OK) {
         const stk_engine *engine = run.model.engine;
         stk_str name = stk_engine_model(engine)->name;
@@ -167,10 +182,10 @@ static stk_status measure_threads(job *j, uint32_t index)
         snprintf(j->report.kernels, sizeof j->report.kernels, "%s", stk_engine_kernels(engine));
         status = measure_points(j, &run);
     }
-    if (status == STK_OK && index == 0 && j->options.command)
+    if (status == STK_OK && index == 0 && o->command)
         status = compare(j, &run);
-    if (status == STK_OK && index == 0 && j->options.trace_path)
-        status = stk_bench_trace(&run, j->options.depths.values[0], j->options.trace_path);
+    if (status == STK_OK && index == 0 && o->trace_path)
+        status = stk_bench_trace(&run, o->depths.values[0], o->trace_path);
     stk_session_close(&run.session);
     stk_text_model_close(&run.model);
     free(ids);
@@ -180,14 +195,15 @@ static stk_status measure_threads(job *j, uint32_t index)
 static stk_status measure(job *j)
 {
     const stk_bench_options *o = &j->options;
-    j->total = o->threads.count * o->depths.count * (o->prompts.count + o->gens.count);
+    j->total = o->threads.count * o->memory_count * o->depths.count *
+               (o->prompts.count + o->gens.count);
     j->report.results = calloc(j->total, sizeof *j->report.results);
     if (!j->report.results)
         return stk_fail(&j->console.log, STK_NO_MEMORY, "no memory for %u results", j->total);
     j->report.capacity = j->total;
     stk_status status = STK_OK;
-    for (uint32_t i = 0; i < o->threads.count && status == STK_OK; i++)
-        status = measure_threads(j, i);
+    for (uint32_t i = 0; i < o->threads.count * o->memory_count && status == STK_OK; i++)
+        status = measure_engine(j, i);
     if (status == STK_OK)
         stk_progress(&j->console.log, "measuring", j->total, j->total);
     return status;
@@ -255,8 +271,11 @@ int stk_cmd_bench(int argc, char **argv)
     stk_console_options console = {0};
     job j = {0};
     char error[160];
+    stk_option store[STK_BENCH_STORE_OPTIONS_MAX];
+    const stk_option_table store_table = {"Experts", store, stk_bench_store_options(store)};
     const stk_option_binding bindings[] = {
         {&stk_bench_option_table, &j.options},
+        {&store_table, &j.engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
