@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { WARM_TOKENS = 8, BANDWIDTH_PASSES = 3 };
+enum { WARM_TOKENS = 8, BANDWIDTH_PASSES = 5 };
 
 // From here up a run counts as limited by the memory's bandwidth, by the disk or by waiting at
 // barriers.
