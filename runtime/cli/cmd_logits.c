@@ -230,6 +230,7 @@ int stk_cmd_logits(int argc, char **argv)
         return stk_arguments_misused(argv[0], message);
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = stk_exit_code(status);

@@ -164,6 +164,7 @@ int stk_cmd_ppl(int argc, char **argv)
         return stk_arguments_misused(argv[0], "name the text with -f FILE");
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);

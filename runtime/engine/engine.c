@@ -1,5 +1,6 @@
 #include "engine/engine_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "store/sidecar.h"
@@ -35,10 +36,15 @@ static stk_status load_dense(stk_engine *engine, const stk_engine_options *optio
 
 static stk_status open_store(stk_engine *engine, const stk_engine_options *options)
 {
-    char sidecar[4096];
-    const char *path = options->sidecar_path;
-    if (!path && stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar))
+    char sidecar[4096], usage[4096 + sizeof "-usage"];
+    const char *path = options->sidecar_path, *usage_path = options->usage_path;
+    bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
+    if (!path && has_default)
         path = sidecar;
+    if (!usage_path && has_default) {
+        snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        usage_path = usage;
+    }
     stk_expert_store_options store = {
         .gguf = engine->gguf,
         .model = &engine->model,
@@ -51,6 +57,12 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
         .sidecar = options->ignores_sidecar ? NULL : path,
         .inflight_max = options->reads_inflight_max,
+        .usage_path = options->ignores_usage ? NULL : usage_path,
+    };
+    engine->pressure = (stk_pressure_governor){
+        .slots_max = engine->memory.slots,
+        .slots_min = stk_expert_store_slots_min(&engine->model),
+        .slots = engine->memory.slots,
     };
     return stk_expert_store_open(&store, &engine->store);
 }

@@ -33,6 +33,8 @@ typedef struct stk_engine_options {
     uint32_t io;              // stk_io_kind: how experts are read
     bool buffered_reads;      // let expert reads go through the page cache
     uint32_t reads_inflight_max; // 0: the store's default
+    const char *usage_path;   // NULL: beside the model, MODEL.stoker-usage
+    bool ignores_usage;       // do not warm the cache by earlier runs, nor record this one
     uint32_t guess_layers;    // layers ahead whose experts are guessed; UINT32_MAX: the default
 } stk_engine_options;
 

@@ -10,6 +10,7 @@
 #include "engine/weights.h"
 #include "store/expert_store.h"
 #include "store/model_file.h"
+#include "store/pressure.h"
 
 // Kernels for a layer's experts, which may be of other types than the next layer's.
 typedef struct stk_expert_kernels {
@@ -30,6 +31,8 @@ struct stk_engine {
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
+    stk_pressure_governor pressure;
+    uint64_t pressure_read_ns;          // when it was last looked at
 };
 
 // Rows of activations with their Q8 form.
@@ -107,8 +110,11 @@ struct stk_session {
     uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
     stk_expert_work *work;  // [experts]: those used in this layer
     uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
+    float *work_weights;    // [experts]: the router's, of the first row
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
+    stk_route_hook route_hook;
+    void *route_hook_user;
     atomic_int failure; // stk_status of the forward in progress
     float *guess_logits; // [experts padded to 16]
     float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]

@@ -105,11 +105,16 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
                          : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
         atomic_store_explicit(&w->claimed, 0, memory_order_relaxed);
         atomic_store_explicit(&w->done, 0, memory_order_relaxed);
+        // Of several rows the first speaks for all.
+        s->work_weights[s->work_count] = s->chosen_weights[s->expert_pairs[first]];
         s->work_ids[s->work_count++] = e;
         s->task_count += w->tasks;
     }
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
-    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_count, STK_WANT_EXACT);
+    if (s->route_hook)
+        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen);
+    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_count,
+                          STK_WANT_EXACT);
 }
 
 // Asks for the experts the next layers will probably choose: their routers read the residual
@@ -127,7 +132,8 @@ void stk_experts_guess(stk_session *s, uint32_t layer)
         router->matmul(&router->matrix, 0, m->expert_count, s->x_acts, 1, s->guess_logits,
                        m->expert_count);
         stk_choose_experts(s->guess_logits, m->expert_count, m->expert_used_count, guess);
-        stk_expert_store_want(e->store, next, guess, m->expert_used_count, STK_WANT_SPECULATIVE);
+        stk_expert_store_want(e->store, next, guess, NULL, m->expert_used_count,
+                              STK_WANT_SPECULATIVE);
     }
 }
 

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512, VOCAB_BYTES_PER_TOKEN = 220 };
+enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512, VOCAB_BYTES_PER_TOKEN = 72 };
 
 // Allocator slack, thread stacks and libraries touched later.
-static const uint64_t PROGRAM_SLACK_BYTES = 12u << 20;
+static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
 
 static uint64_t read_number_after(const char *path, const char *key)
 {

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/pages.h"
 
@@ -82,6 +83,7 @@ static void carve_scratch(carver *c, stk_session *s)
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
     s->work = carve(c, m->expert_count, sizeof *s->work);
     s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
+    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
     s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);
@@ -269,6 +271,27 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
     return status;
 }
 
+// Twice a second, between forward passes: when the system runs short of memory, use fewer slots.
+static void heed_pressure(stk_engine *engine)
+{
+    struct timespec t;
+    double stalled;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (now - engine->pressure_read_ns < 500000000u || stk_expert_store_is_resident(engine->store))
+        return;
+    engine->pressure_read_ns = now;
+    if (!stk_pressure_read(&stalled))
+        return;
+    uint32_t before = engine->pressure.slots;
+    uint32_t slots = stk_pressure_decide(&engine->pressure, stalled, now);
+    if (slots == before)
+        return;
+    stk_expert_store_set_slots(engine->store, slots);
+    stk_info(engine->log, "memory pressure %.1f %%: %u of %u slots for experts", stalled, slots,
+             engine->pressure.slots_max);
+}
+
 stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
 {
     stk_status status = check_rows(s, rows, count);
@@ -283,6 +306,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
             s->logit_rows[s->logit_count++] = i;
     }
     atomic_store(&s->failure, STK_OK);
+    heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
     stk_team_run(s->engine->team, stk_forward_worker, s);
     if (atomic_load(&s->failure) == STK_OK)
@@ -332,6 +356,12 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     return STK_OK;
 }
 
+void stk_session_set_route_hook(stk_session *s, stk_route_hook hook, void *user)
+{
+    s->route_hook = hook;
+    s->route_hook_user = user;
+}
+
 uint32_t stk_session_context_tokens(const stk_session *s)
 {
     return s->context_tokens;
@@ -340,6 +370,11 @@ uint32_t stk_session_context_tokens(const stk_session *s)
 uint32_t stk_session_batch_rows_max(const stk_session *s)
 {
     return s->batch_rows_max;
+}
+
+uint32_t stk_session_logit_rows_max(const stk_session *s)
+{
+    return s->logit_rows_max;
 }
 
 uint64_t stk_session_kv_bytes(const stk_session *s)

@@ -11,7 +11,7 @@
 
 // What is remembered of one expert of one layer, resident or not.
 typedef struct stk_usage {
-    float frequency;    // decayed count of uses, as of last_token
+    float slow, fast;    // decayed counts of uses as of last_token, in uses per token
     uint32_t last_token; // when it was last used
     uint64_t last_use;  // serial number of that use over all layers, for LRU
 } stk_usage;
@@ -35,6 +35,9 @@ typedef struct stk_cache_policy {
 #define STK_POLICY(symbol) extern const stk_cache_policy stk_cache_policy_##symbol;
 #include "store/policies.def"
 #undef STK_POLICY
+
+// The slow rate as of now.
+float stk_usage_slow(const stk_usage *usage, const stk_policy_clock *now);
 
 // By name; NULL name: the default. NULL when there is none of that name.
 const stk_cache_policy *stk_cache_policy_find(const char *name);

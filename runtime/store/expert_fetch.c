@@ -39,11 +39,11 @@ void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
 // A free slot, or that of the ready, unpinned expert least worth keeping; STK_NONE if all are busy.
 static int32_t take_slot(stk_expert_store *s)
 {
-    if (s->slots_used < s->slot_count)
+    if (s->slots_used < s->slot_limit)
         return (int32_t)s->slots_used++;
     int32_t victim = STK_NONE;
     double least = 0;
-    for (uint32_t i = 0; i < s->slot_count; i++) {
+    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
         uint32_t owner = s->slot_entry[i];
         if (owner == UINT32_MAX)
             return (int32_t)i;

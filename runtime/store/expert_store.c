@@ -131,6 +131,7 @@ static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
                         "%.1f MiB hold %u experts of %.2f MiB, at least %u are needed",
                         (double)cache_bytes / 0x1p20, s->slot_count,
                         (double)s->slot_bytes / 0x1p20, stk_expert_store_slots_min(s->model));
+    s->slot_limit = s->slot_count;
     s->slots_size = s->slot_count * s->slot_bytes;
     s->slots = stk_pages_alloc(s->slots_size);
     if (!s->slots)
@@ -195,7 +196,15 @@ static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_opt
         else if (status != STK_IO)
             stk_warn(s->log, "%s is not used; experts come from the GGUF", options->sidecar);
     }
-    return start_io(s, options);
+    status = start_io(s, options);
+    if (status == STK_OK && options->usage_path) {
+        s->usage_path = strdup(options->usage_path);
+        if (!s->usage_path)
+            return STK_NO_MEMORY;
+        stk_store_load_usage(s);
+        status = stk_store_warm(s, options->cancel);
+    }
+    return status;
 }
 
 stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_expert_store **out)
@@ -243,6 +252,9 @@ void stk_expert_store_close(stk_expert_store **store)
     if (!s)
         return;
     stk_io_close(&s->io);
+    if (s->usage_path)
+        stk_store_save_usage(s);
+    free(s->usage_path);
     stk_sidecar_close(&s->sidecar);
     stk_model_file_close(&s->file);
     stk_pages_free(s->staging, STK_STAGING_COUNT * s->staging_bytes);
@@ -259,7 +271,7 @@ void stk_expert_store_close(stk_expert_store **store)
 // ---- use ----
 
 // Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
-static bool want_exactly(stk_expert_store *s, uint32_t index, stk_want kind)
+static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_want kind)
 {
     stk_entry *e = &s->entries[index];
     int state = atomic_load_explicit(&e->state, memory_order_relaxed);
@@ -269,7 +281,7 @@ static bool want_exactly(stk_expert_store *s, uint32_t index, stk_want kind)
     s->stats.speculative_used += e->speculative && state != STK_ENTRY_ABSENT;
     e->speculative = false;
     s->clock.use++;
-    s->policy->touch(&e->usage, &s->clock, 1.0f);
+    s->policy->touch(&e->usage, &s->clock, weight);
     if (state == STK_ENTRY_ABSENT || state == STK_ENTRY_FAILED) {
         atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
         stk_store_enqueue(s, index, kind);
@@ -326,7 +338,7 @@ static void drop_guesses(stk_expert_store *s, uint32_t layer)
 }
 
 void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *experts,
-                           uint32_t count, stk_want kind)
+                           const float *weights, uint32_t count, stk_want kind)
 {
     if (s->resident)
         return;
@@ -342,7 +354,7 @@ void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *
             continue;
         }
         if (kind == STK_WANT_EXACT || e->pins == 0)
-            work |= want_exactly(s, index, kind);
+            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, kind);
         work |= make_urgent(s, index, kind);
     }
     if (kind == STK_WANT_EXACT)
@@ -416,6 +428,39 @@ void stk_expert_store_notify(stk_expert_store *s)
     atomic_fetch_add_explicit(&s->events, 1, memory_order_release);
     pthread_cond_broadcast(&s->arrived);
     pthread_mutex_unlock(&s->lock);
+}
+
+// Empties the slots past the limit that nobody reads, and gives their pages back.
+static void drop_slots(stk_expert_store *s)
+{
+    for (uint32_t i = s->slot_limit; i < s->slots_used; i++) {
+        uint32_t owner = s->slot_entry[i];
+        if (owner == UINT32_MAX)
+            continue;
+        stk_entry *e = &s->entries[owner];
+        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
+            continue; // a guess still being read; the next call finds it
+        atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
+        e->slot = STK_NONE;
+        e->speculative = false;
+        s->slot_entry[i] = UINT32_MAX;
+        s->stats.evictions++;
+        stk_pages_discard(s->slots + i * s->slot_bytes, s->slot_bytes);
+    }
+}
+
+uint32_t stk_expert_store_set_slots(stk_expert_store *s, uint32_t slot_count)
+{
+    uint32_t least = stk_expert_store_slots_min(s->model);
+    if (s->resident)
+        return s->slot_count;
+    slot_count = slot_count < least ? least : slot_count;
+    pthread_mutex_lock(&s->lock);
+    s->slot_limit = slot_count < s->slot_count ? slot_count : s->slot_count;
+    drop_slots(s);
+    uint32_t limit = s->slot_limit;
+    pthread_mutex_unlock(&s->lock);
+    return limit;
 }
 
 void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)

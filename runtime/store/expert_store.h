@@ -45,6 +45,8 @@ typedef struct stk_expert_store_options {
     bool direct;            // reads bypass the page cache
     const char *sidecar;    // packed experts; NULL: read the GGUF
     uint32_t inflight_max;  // reads at once; 0: 16
+    const char *usage_path; // how often experts were used: the cache is warmed by it at open and
+                            // it is written at close; NULL: neither
 } stk_expert_store_options;
 
 // STK_IO, STK_NO_MEMORY (fewer slots than stk_expert_store_slots_min), STK_INVALID, STK_CANCELLED.
@@ -65,8 +67,9 @@ bool stk_expert_store_is_resident(const stk_expert_store *store);
 
 // Says that `count` experts of a layer are wanted. DEMAND and EXACT pin each until one release;
 // DEMAND for an expert already wanted only makes it urgent and pins nothing.
+// weights[count] are the router's, for the policy's scores; NULL counts every use the same.
 void stk_expert_store_want(stk_expert_store *store, uint32_t layer, const uint32_t *experts,
-                           uint32_t count, stk_want kind);
+                           const float *weights, uint32_t count, stk_want kind);
 // The expert, if it is there: STK_OK fills *out, valid until its release. STK_PENDING: being read.
 // STK_IO: its read failed, which was logged.
 STK_CHECKED stk_status stk_expert_store_poll(stk_expert_store *store, uint32_t layer,
@@ -78,6 +81,10 @@ uint32_t stk_expert_store_events(const stk_expert_store *store);
 void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
+
+// Changes how many slots are in use, at most those taken at open and at least the minimum; the
+// memory of the others goes back to the system. Call between forward passes. Returns the number.
+uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count);
 
 // Marks the beginning of the next token(s), the policies' clock.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);

@@ -78,6 +78,7 @@ struct stk_expert_store {
 
     uint64_t slot_bytes;
     uint32_t slot_count, slots_used;
+    uint32_t slot_limit; // of which may be used now
     uint8_t *slots;
     uint64_t slots_size;
     uint32_t *slot_entry; // [slot_count], UINT32_MAX: free
@@ -98,7 +99,14 @@ struct stk_expert_store {
     stk_model_file *file;
     stk_sidecar *sidecar; // NULL: none
     stk_io *io;
+    char *usage_path;
 };
+
+// expert_warm.c: the usage file.
+void stk_store_load_usage(stk_expert_store *s);
+void stk_store_save_usage(const stk_expert_store *s);
+// Reads the most used experts into the free slots and waits for them.
+stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel);
 
 // expert_fetch.c: called with the lock held.
 void stk_store_enqueue(stk_expert_store *s, uint32_t entry, stk_want urgency);
