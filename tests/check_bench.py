@@ -44,6 +44,11 @@ def check_result(r):
     check(len(r["bandwidth_samples"]) >= 2, "bandwidth before and after")
     check(("first_token_s" in r) == (r["kind"] == "prompt"), "first_token_s")
     check(0 < r["active_fraction"] < 1, "active_fraction")
+    store = r["store"]
+    check(0 <= store["hit_rate"] <= 1 and store["stall_s_per_token"] >= 0, "store")
+    check((store["disk_bytes_per_token"] > 0) == (store["hit_rate"] < 1), "reads without misses")
+    if store["memory_limit_bytes"] == 0:
+        check(store["hit_rate"] == 1, "misses without a limit")
     check_layers(r)
 
 

@@ -158,13 +158,18 @@ static const char *parse_sizes(stk_bench_options *o, char *error, size_t size)
     }
 }
 
+// --memory is a list here, and what earlier runs used must not change what this one measures.
+static bool is_left_out(const char *flag)
+{
+    return strcmp(flag, "memory") == 0 || strcmp(flag, "no-usage") == 0;
+}
+
 uint32_t stk_bench_store_options(stk_option store[STK_BENCH_STORE_OPTIONS_MAX])
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < stk_memory_option_table.count; i++) {
         const stk_option *option = &stk_memory_option_table.options[i];
-        if (option->flag && strcmp(option->flag, "memory") != 0 &&
-            count < STK_BENCH_STORE_OPTIONS_MAX)
+        if (option->flag && !is_left_out(option->flag) && count < STK_BENCH_STORE_OPTIONS_MAX)
             store[count++] = *option;
     }
     return count;

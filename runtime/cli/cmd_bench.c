@@ -81,6 +81,7 @@ static stk_status open_run(job *j, uint32_t threads, uint64_t memory_bytes, stk_
     engine.memory_bytes = memory_bytes;
     engine.cpu_mask = j->options.cpu_mask;
     engine.planned_session = &session;
+    engine.ignores_usage = true; // every run begins with the same cache
     engine.cancel = stk_interrupt_flag();
     stk_str text;
     stk_bench_peak_rss_reset();
