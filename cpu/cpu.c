@@ -11,8 +11,8 @@
 
 static const stk_kernel kernels[] = {
 #define STK_KERNEL(op, isa, format, type, function)                                                \
-    {STK_OP_##op,          STK_ISA_##isa, STK_FORMAT_##format,                                     \
-     &stk_type_##type,     #function,     (void (*)(void))function},
+    {STK_OP_##op,      STK_ISA_##isa, STK_FORMAT_##format,                                         \
+     &stk_type_##type, #function,     (void (*)(void))function},
 #include "cpu/kernels.def"
 #undef STK_KERNEL
     {STK_OP_MATMUL, STK_ISA_REF, STK_FORMAT_COUNT, NULL, NULL, NULL},
@@ -46,10 +46,8 @@ static const struct {
     const char *name;
     uint32_t needs, allows;
 } masks[] = {
-    {"scalar", 0, STK_ISA_REF},
-    {"f32", STK_ISA_F32, STK_ISA_F32},
-    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2},
-    {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
+    {"scalar", 0, STK_ISA_REF},           {"f32", STK_ISA_F32, STK_ISA_F32},
+    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2}, {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
     {"neon", STK_ISA_NEON, STK_ISA_NEON},
 };
 

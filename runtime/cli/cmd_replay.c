@@ -139,8 +139,8 @@ static stk_status compare(const stk_trace_data *trace, const replay_options *opt
     r.following = calloc(trace->use_count * trace->used + 1, sizeof *r.following);
     stk_status status = STK_NO_MEMORY;
     if (r.usage && r.resident && r.next_use && r.following) {
-        printf("hits in %% of %llu uses\n%8s  %7s", (unsigned long long)trace->use_count * trace->used,
-               "slots", "share");
+        printf("hits in %% of %llu uses\n%8s  %7s",
+               (unsigned long long)trace->use_count * trace->used, "slots", "share");
         for (size_t i = 0; stk_cache_policy_at(i); i++)
             printf("  %7s", stk_cache_policy_at(i)->name);
         printf("  %7s\n", "belady");

@@ -76,8 +76,7 @@ static stk_status read_lines(FILE *f, const char *path, const stk_log *log, stk_
         d->layers[d->use_count] = layer;
         for (uint32_t k = 0; k < d->used; k++) {
             uint32_t *id = &d->experts[d->use_count * d->used + k];
-            if (fscanf(f, "%" SCNu32, id) != 1 || *id >= d->expert_count ||
-                layer >= d->layer_count)
+            if (fscanf(f, "%" SCNu32, id) != 1 || *id >= d->expert_count || layer >= d->layer_count)
                 return stk_fail(log, STK_FORMAT, "%s: line %" PRIu64 ": not %u experts of a layer",
                                 path, line, d->used);
         }

@@ -19,9 +19,9 @@ void stk_trace_close(stk_trace **trace); // a failed write is logged here; NULL 
 // A recorded trace in memory: uses[use_count][used] in the order they happened.
 typedef struct stk_trace_data {
     uint32_t layer_count, expert_count, used;
-    uint64_t use_count;  // lines
-    uint32_t *layers;    // [use_count]
-    uint32_t *experts;   // [use_count][used]
+    uint64_t use_count; // lines
+    uint32_t *layers;   // [use_count]
+    uint32_t *experts;  // [use_count][used]
 } stk_trace_data;
 
 // STK_IO, STK_FORMAT (line number named), STK_NO_MEMORY. Free with stk_trace_data_free.

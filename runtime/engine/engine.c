@@ -51,7 +51,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
+                                                                     : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
@@ -90,8 +91,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (!engine)
         return STK_NO_MEMORY;
     engine->log = options->log;
-    engine->guess_layers =
-        options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT : options->guess_layers;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
     stk_team_options team = {
         .worker_count = options->thread_count, .pin = true, .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
@@ -111,11 +112,12 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         stk_engine_close(&engine);
         return status;
     }
-    stk_info(engine->log, "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
-             (int)engine->model.name.len_bytes, engine->model.name.data,
-             engine->model.layer_count, engine->model.expert_count,
-             engine->model.expert_used_count, (double)stk_engine_weight_bytes(engine) / 0x1p30,
-             engine->cpu.name, stk_team_worker_count(engine->team));
+    stk_info(engine->log,
+             "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
+             (int)engine->model.name.len_bytes, engine->model.name.data, engine->model.layer_count,
+             engine->model.expert_count, engine->model.expert_used_count,
+             (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
+             stk_team_worker_count(engine->team));
     *out = engine;
     return STK_OK;
 }

@@ -32,7 +32,7 @@ struct stk_engine {
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
     stk_pressure_governor pressure;
-    uint64_t pressure_read_ns;          // when it was last looked at
+    uint64_t pressure_read_ns; // when it was last looked at
 };
 
 // Rows of activations with their Q8 form.
@@ -89,23 +89,23 @@ struct stk_session {
     const stk_row *rows;
     uint32_t row_count;
     uint32_t logit_count;
-    uint32_t *logit_rows;  // [batch]: row of each logits slot
-    uint32_t *logit_slot;  // [batch]: slot of each row, UINT32_MAX without
+    uint32_t *logit_rows; // [batch]: row of each logits slot
+    uint32_t *logit_slot; // [batch]: slot of each row, UINT32_MAX without
 
     // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
     void *scratch_pages;
     uint64_t scratch_bytes;
     uint32_t width_padded;
-    float *x;              // [batch][width], the residual stream
-    stk_act *x_acts;       // [batch], x only, for the router
-    float *rope;           // [batch][rope_dim]: cosines, then sines
-    stk_acts normed;       // [batch], width
-    stk_acts attended;     // [batch], heads * head_dim
-    float *q, *k, *v;      // [batch][...]
-    float *projected;      // [batch][width]: attention's output
-    float *router_logits;  // [batch][experts padded to 16]
-    uint32_t *chosen;      // [batch][used]
-    float *chosen_weights; // [batch][used]
+    float *x;               // [batch][width], the residual stream
+    stk_act *x_acts;        // [batch], x only, for the router
+    float *rope;            // [batch][rope_dim]: cosines, then sines
+    stk_acts normed;        // [batch], width
+    stk_acts attended;      // [batch], heads * head_dim
+    float *q, *k, *v;       // [batch][...]
+    float *projected;       // [batch][width]: attention's output
+    float *router_logits;   // [batch][experts padded to 16]
+    uint32_t *chosen;       // [batch][used]
+    float *chosen_weights;  // [batch][used]
     uint32_t *expert_first; // [experts + 1]
     uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
     stk_expert_work *work;  // [experts]: those used in this layer
@@ -115,12 +115,12 @@ struct stk_session {
     atomic_uint tasks_claimed;
     stk_route_hook route_hook;
     void *route_hook_user;
-    atomic_int failure; // stk_status of the forward in progress
-    float *guess_logits; // [experts padded to 16]
-    float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
-    float *expert_outputs; // [batch * used][width padded]
+    atomic_int failure;          // stk_status of the forward in progress
+    float *guess_logits;         // [experts padded to 16]
+    float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
+    float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
-    float *logits;         // [logit_rows_max][vocab padded to 16]
+    float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
     stk_meter *meter;
 };

@@ -17,8 +17,8 @@ static void look_up(stk_session *s, uint32_t token, float *x)
     const stk_type *type = e->model.token_embd->type;
     uint64_t bytes = stk_type_row_bytes(type, e->model.width);
     uint8_t row[(1 << 17) * sizeof(float)];
-    stk_status status =
-        stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes, bytes, row);
+    stk_status status = stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes,
+                                            bytes, row);
     if (status == STK_OK)
         type->dequantize(row, x, e->model.width);
     else

@@ -24,8 +24,8 @@ static int read_all(const stk_read *r)
 {
     uint32_t got = 0;
     while (got < r->bytes) {
-        ssize_t n =
-            pread(r->fd, (char *)r->to + got, r->bytes - got, (off_t)(r->offset_bytes + got));
+        ssize_t n = pread(r->fd, (char *)r->to + got, r->bytes - got,
+                          (off_t)(r->offset_bytes + got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -70,7 +70,8 @@ static void check_norm_and_sums(const stk_cpu *cpu)
     free(want);
 }
 
-static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end, float range)
+static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end,
+                         float range)
 {
     float *q = test_alloc(HEADS * dim * 4), *o = test_alloc(4 * HEADS * dim * 4);
     uint16_t *k = test_alloc(POSITIONS * dim * 2), *v = test_alloc(POSITIONS * dim * 2);
@@ -118,7 +119,8 @@ static void test_ops_equal_reference(void **state)
             check_quantize(&cpu);
             check_norm_and_sums(&cpu);
         }
-        static const uint32_t ranges[][2] = {{0, 256}, {0, 1}, {255, 256}, {3, 17}, {16, 32}, {100, 201}};
+        static const uint32_t ranges[][2] = {{0, 256}, {0, 1},   {255, 256},
+                                             {3, 17},  {16, 32}, {100, 201}};
         static const uint32_t dims[] = {64, 128, 80, 16, 256};
         for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++)
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
