@@ -76,9 +76,9 @@ for layer in json.load(open("out"))["results"][0]["layers"][:-1]:
     fail 'the prompt wakes few experts'
 
 # --- wrong values
-for bad in --prompt=x --gen=-1 --depth=1, --threads=1,,2 --prompt= --gen=99999999999 --reps=2 \
-    --memory=huge --memory=1GiB, --output=xml; do
-    bench 2 $bad
+for bad in --prompt=x --gen=-1 "--depth=1," "--threads=1,,2" --prompt= --gen=99999999999 --reps=2 \
+    --memory=huge "--memory=1GiB," --output=xml; do
+    bench 2 "$bad"
     says "--${bad:2:3}"
     [ -s out ] && fail "$bad wrote to standard output"
 done
