@@ -7,6 +7,11 @@
 #include <cpuid.h>
 
 #include "cpu/x86/x86.h"
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+#include "cpu/arm/arm.h"
 #endif
 
 static const stk_kernel kernels[] = {
@@ -37,6 +42,9 @@ static uint32_t detect_isas(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
         isas |= STK_ISA_AVX512;
+#elif defined(__aarch64__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        isas |= STK_ISA_NEON;
 #endif
     return isas;
 }
@@ -92,6 +100,9 @@ stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
         stk_cpu_init_avx2(&cpu);
     if (isas & STK_ISA_AVX512)
         stk_cpu_init_avx512(&cpu);
+#elif defined(__aarch64__)
+    if (isas & STK_ISA_NEON)
+        stk_cpu_init_neon(&cpu);
 #endif
     *out = cpu;
     return STK_OK;
