@@ -5,6 +5,7 @@
 #include "base/team.h"
 #include "cpu/cpu.h"
 #include "engine/engine.h"
+#include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
 #include "store/expert_store.h"
@@ -121,6 +122,7 @@ struct stk_session {
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
+    stk_meter *meter;
 };
 
 // Up to this many (row, expert) pairs the workers share single experts part by part; above it
