@@ -29,7 +29,7 @@ libraries="
 hwloc.h hwloc/*     topology base
 yaml.h              base
 pcre2.h             model
-liburing.h          store
+liburing.h          store topology
 xxhash.h            store
 vulkan/*            vulkan
 mpi.h               cluster
@@ -135,8 +135,10 @@ for file in "${files[@]}"; do
         fail "$file: begins neither with a comment nor with an include" ;;
     esac
 done
+# The one exception finds the user's cache folder.
+mapfile -t without_cache_path < <(printf '%s\n' "${files[@]}" | grep -vx runtime/cli/cache_path.c)
 forbid '\b(secure_)?(getenv|setenv|putenv|unsetenv) *\(' 'environment variables are no interface' \
-    "${files[@]}"
+    "${without_cache_path[@]}"
 forbid '\b(system|popen|execl[pe]?|execvp?e?) *\(' 'product code runs no other programs' \
     "${files[@]}"
 forbid '\b(gets|sprintf|strcat|strtok|atoi|atof) *\(' 'unbounded or unchecked' \

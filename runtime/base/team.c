@@ -218,6 +218,9 @@ void stk_team_close(stk_team **team_pointer)
     if (!team)
         return;
     stop_workers(team, team->worker_count - 1);
+    // Else the next team would find its opener, and so itself, confined to one core.
+    if (team->pin)
+        stk_cores_unbind(team->cores);
     pthread_cond_destroy(&team->wake);
     pthread_mutex_destroy(&team->lock);
     stk_cores_close(&team->cores);

@@ -6,6 +6,7 @@
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
+#include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
 #include "store/expert_store.h"
@@ -123,6 +124,7 @@ struct stk_session {
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
+    stk_meter *meter;
 };
 
 // Up to this many (row, expert) pairs the workers share single experts part by part; above it

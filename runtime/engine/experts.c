@@ -58,6 +58,7 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
                                           m->ffn_width);
     run_part(s, layer, expert, w, act, w->gate, begin, end,
              s->part_outputs + slot * s->width_padded);
+    stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
 // Up to STK_EXPERT_TILE rows of one expert.
@@ -76,6 +77,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
             run_part(s, layer, expert, w, &w->acts[t],
                      w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
                      w->parts + (size_t)part * s->width_padded);
+            stk_meter_active(s, w, layer, s->chosen[pairs[t]], begin, end);
         }
         s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
                                  s->expert_outputs + (size_t)pairs[t] * s->width_padded);

@@ -10,7 +10,8 @@ enum {
     LOGIT_ROWS_DEFAULT = 16,
     BATCH_ROWS_DEFAULT = 256,
     BATCH_ROWS_MAX = 1 << 16,
-    SEQUENCES_MAX = 1 << 16
+    SEQUENCES_MAX = 1 << 16,
+    TRACE_FORWARDS_MAX = 1024,
 };
 
 // Hands out 64-byte aligned pieces; run once without memory to count, once to place.
@@ -170,7 +171,7 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     if (s->logit_rows_max > s->batch_rows_max)
         s->logit_rows_max = s->batch_rows_max;
     if (s->sequence_count > SEQUENCES_MAX || s->batch_rows_max > BATCH_ROWS_MAX ||
-        s->context_tokens > 1u << 30)
+        s->context_tokens > 1u << 30 || options->trace_forwards > TRACE_FORWARDS_MAX)
         return stk_fail(engine->log, STK_INVALID,
                         "%u sequences, %u rows per batch or a context of %u tokens is too much",
                         s->sequence_count, s->batch_rows_max, s->context_tokens);
@@ -215,6 +216,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         status = take_kv(s, options->full_kv);
     if (status == STK_OK)
         status = take_scratch(s);
+    if (status == STK_OK)
+        status = stk_meter_open(s, options->trace_forwards);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -228,6 +231,7 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    stk_meter_close(s);
     stk_pages_free(s->kv_pages, s->kv_bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
     free(s->kv);
@@ -313,6 +317,8 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         atomic_store(&s->failure, STK_OK);
         stk_team_run(s->engine->team, stk_forward_worker, s);
     } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
+    if (atomic_load(&s->failure) == STK_OK)
+        stk_meter_forward(s);
     s->rows = NULL; // the caller's
     if (atomic_load(&s->failure) != STK_OK)
         return (stk_status)atomic_load(&s->failure);
