@@ -7,6 +7,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/read_text.h"
+#include "engine/option_tables.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,6 +278,7 @@ int stk_cmd_bench(int argc, char **argv)
     const stk_option_binding bindings[] = {
         {&stk_bench_option_table, &j.options},
         {&store_table, &j.engine},
+        {&stk_gpu_option_table, &j.engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
