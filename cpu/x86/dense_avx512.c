@@ -8,7 +8,10 @@
 
 #include <immintrin.h>
 
-enum { ROWS = 16, TILE = 8 };
+// How far ahead of the weights one token streams lines are asked for: the hardware's streams stop at
+// every 4 KiB, which a row group crosses three times. Measured: 1 KiB is a quarter faster than none
+// on one thread, 4 KiB no better than none.
+enum { ROWS = 16, TILE = 8, PREFETCH_BYTES = 1024 };
 
 // How a type's 16-row block becomes integers: `bias` is what its unsigned form adds to a value.
 typedef struct block_type {
@@ -79,6 +82,9 @@ dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_ac
         for (uint32_t i = 0; i < 8; i++) {
             __m512i w[8];
             const uint8_t *pair = pair_at(group, t, b + i);
+            if ((i & 1) == 0)
+                for (uint32_t at = 0; at < 64 + 2 * t->values_bytes; at += 64)
+                    _mm_prefetch((const char *)pair + PREFETCH_BYTES + at, _MM_HINT_T0);
             load_weights(pair, t, b + i, w);
             a[i] = _mm512_add_ps(a[i], block_term(w, load_scales(pair, b + i), t, act, b + i));
         }
