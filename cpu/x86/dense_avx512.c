@@ -8,9 +8,9 @@
 
 #include <immintrin.h>
 
-// How far ahead of the weights one token streams lines are asked for: the hardware's streams stop at
-// every 4 KiB, which a row group crosses three times. Measured: 1 KiB is a quarter faster than none
-// on one thread, 4 KiB no better than none.
+// How far ahead of the weights one token streams lines are asked for: the hardware's streams stop
+// at every 4 KiB, which a row group crosses three times. Measured: 1 KiB is a quarter faster than
+// none on one thread, 4 KiB no better than none.
 enum { ROWS = 16, TILE = 8, PREFETCH_BYTES = 1024 };
 
 // How a type's 16-row block becomes integers: `bias` is what its unsigned form adds to a value.
