@@ -7,12 +7,17 @@
 #include <cpuid.h>
 
 #include "cpu/x86/x86.h"
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+#include "cpu/arm/arm.h"
 #endif
 
 static const stk_kernel kernels[] = {
 #define STK_KERNEL(op, isa, format, type, function)                                                \
-    {STK_OP_##op,          STK_ISA_##isa, STK_FORMAT_##format,                                     \
-     &stk_type_##type,     #function,     (void (*)(void))function},
+    {STK_OP_##op,      STK_ISA_##isa, STK_FORMAT_##format,                                         \
+     &stk_type_##type, #function,     (void (*)(void))function},
 #include "cpu/kernels.def"
 #undef STK_KERNEL
     {STK_OP_MATMUL, STK_ISA_REF, STK_FORMAT_COUNT, NULL, NULL, NULL},
@@ -37,6 +42,9 @@ static uint32_t detect_isas(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
         isas |= STK_ISA_AVX512;
+#elif defined(__aarch64__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        isas |= STK_ISA_NEON;
 #endif
     return isas;
 }
@@ -46,10 +54,8 @@ static const struct {
     const char *name;
     uint32_t needs, allows;
 } masks[] = {
-    {"scalar", 0, STK_ISA_REF},
-    {"f32", STK_ISA_F32, STK_ISA_F32},
-    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2},
-    {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
+    {"scalar", 0, STK_ISA_REF},           {"f32", STK_ISA_F32, STK_ISA_F32},
+    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2}, {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
     {"neon", STK_ISA_NEON, STK_ISA_NEON},
 };
 
@@ -94,6 +100,9 @@ stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
         stk_cpu_init_avx2(&cpu);
     if (isas & STK_ISA_AVX512)
         stk_cpu_init_avx512(&cpu);
+#elif defined(__aarch64__)
+    if (isas & STK_ISA_NEON)
+        stk_cpu_init_neon(&cpu);
 #endif
     *out = cpu;
     return STK_OK;

@@ -13,11 +13,11 @@
 
 // Instruction sets a kernel may need. The order is the order of preference.
 typedef enum stk_isa {
-    STK_ISA_REF = 0,        // portable C, always there
-    STK_ISA_F32 = 1 << 0,   // test-only reference that does not quantise activations
-    STK_ISA_AVX2 = 1 << 1,  // AVX2, FMA, F16C
+    STK_ISA_REF = 0,         // portable C, always there
+    STK_ISA_F32 = 1 << 0,    // test-only reference that does not quantise activations
+    STK_ISA_AVX2 = 1 << 1,   // AVX2, FMA, F16C
     STK_ISA_AVX512 = 1 << 2, // AVX-512 F, BW, VL, DQ, VNNI (and all of AVX2's)
-    STK_ISA_NEON = 1 << 3,  // AArch64 with the dot-product and half-precision extensions
+    STK_ISA_NEON = 1 << 3,   // AArch64 with the dot-product extension
 } stk_isa;
 
 enum {

@@ -72,9 +72,9 @@ static inline float scores_v16(const float *q, uint32_t head_dim, const uint16_t
 }
 
 // o[16*width] of one head from its 16*width columns of v.
-static inline __attribute__((always_inline)) void
-values_v16(const float *p, const uint16_t *v, uint32_t head_dim, uint32_t begin, uint32_t end,
-           uint32_t width, float *o)
+static inline __attribute__((always_inline)) void values_v16(const float *p, const uint16_t *v,
+                                                             uint32_t head_dim, uint32_t begin,
+                                                             uint32_t end, uint32_t width, float *o)
 {
     v16 a[4];
     for (uint32_t c = 0; c < width; c++)
@@ -121,8 +121,8 @@ static void attend_merge_v16(stk_attend_state *into, const stk_attend_state *seg
     into->m = m;
     v16 va = v_set1(a), vb = v_set1(b);
     for (uint32_t i = 0; i < head_dim; i += 16)
-        v_store(into->o + i, v_add(v_mul(v_load(into->o + i), va),
-                                   v_mul(v_load(segment->o + i), vb)));
+        v_store(into->o + i,
+                v_add(v_mul(v_load(into->o + i), va), v_mul(v_load(segment->o + i), vb)));
 }
 
 static void to_half_v16(const float *x, uint32_t n, uint16_t *y)

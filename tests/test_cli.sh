@@ -234,7 +234,7 @@ done
 says 'no tokens'
 
 # --- perplexity
-for i in 1 2 3 4 5 6; do
+for _ in 1 2 3 4 5 6; do
     echo 'Once upon a time there was a little dog. The dog liked to run and play in the park.'
 done >story.txt
 expect 0 ppl "$model" -f story.txt --ctx 32

@@ -25,7 +25,7 @@ static void governor(void **state)
     assert_int_equal(stk_pressure_decide(&g, 5.0, now), 160); // above, not at
     assert_int_equal(stk_pressure_decide(&g, 5.1, now), 140); // an eighth
     assert_int_equal(stk_pressure_decide(&g, 50, now + SECOND - 1), 140);
-    assert_int_equal(stk_pressure_decide(&g, 50, now + SECOND), 122); // 140 - 18
+    assert_int_equal(stk_pressure_decide(&g, 50, now + SECOND), 122);      // 140 - 18
     assert_int_equal(stk_pressure_decide(&g, 2, now + 100 * SECOND), 122); // between: stays
     assert_int_equal(stk_pressure_decide(&g, 0.5, now + 100 * SECOND), 122);
     assert_int_equal(stk_pressure_decide(&g, 0.4, now + 11 * SECOND - 1), 122); // ten seconds

@@ -14,7 +14,6 @@
 
 #define STORIES STK_MODELS "/stories-q4_0.gguf"
 
-
 static void test_stories(void **state)
 {
     (void)state;

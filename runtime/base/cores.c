@@ -7,6 +7,7 @@ struct stk_cores {
     hwloc_topology_t topology;
     hwloc_obj_type_t type; // cores, or PUs where the topology has no cores
     uint32_t count;
+    hwloc_bitmap_t before; // of the opening thread; empty when unknown
 };
 
 stk_status stk_cores_open(stk_cores **out)
@@ -28,6 +29,11 @@ stk_status stk_cores_open(stk_cores **out)
         cores->type = HWLOC_OBJ_PU;
     }
     cores->count = count > 0 ? (uint32_t)count : 1;
+    cores->before = hwloc_bitmap_alloc();
+    if (!cores->before)
+        goto err_topology;
+    if (hwloc_get_cpubind(cores->topology, cores->before, HWLOC_CPUBIND_THREAD) != 0)
+        hwloc_bitmap_zero(cores->before);
     *out = cores;
     return STK_OK;
 
@@ -42,6 +48,7 @@ void stk_cores_close(stk_cores **cores)
 {
     if (!*cores)
         return;
+    hwloc_bitmap_free((*cores)->before);
     hwloc_topology_destroy((*cores)->topology);
     free(*cores);
     *cores = NULL;
@@ -54,8 +61,8 @@ uint32_t stk_cores_count(const stk_cores *cores)
 
 _Bool stk_cores_bind(const stk_cores *cores, uint32_t index)
 {
-    hwloc_obj_t core =
-        hwloc_get_obj_by_type(cores->topology, cores->type, (unsigned)(index % cores->count));
+    hwloc_obj_t core = hwloc_get_obj_by_type(cores->topology, cores->type,
+                                             (unsigned)(index % cores->count));
     if (!core)
         return 0;
     hwloc_bitmap_t set = hwloc_bitmap_dup(core->cpuset);
@@ -65,4 +72,10 @@ _Bool stk_cores_bind(const stk_cores *cores, uint32_t index)
     int rc = hwloc_set_cpubind(cores->topology, set, HWLOC_CPUBIND_THREAD);
     hwloc_bitmap_free(set);
     return rc == 0;
+}
+
+_Bool stk_cores_unbind(const stk_cores *cores)
+{
+    return !hwloc_bitmap_iszero(cores->before) &&
+           hwloc_set_cpubind(cores->topology, cores->before, HWLOC_CPUBIND_THREAD) == 0;
 }

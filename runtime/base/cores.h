@@ -19,4 +19,7 @@ uint32_t stk_cores_count(const stk_cores *cores);
 // that costs speed, never correctness.
 _Bool stk_cores_bind(const stk_cores *cores, uint32_t index);
 
+// Gives the thread that opened `cores`, which must be the caller, the binding it had then.
+_Bool stk_cores_unbind(const stk_cores *cores);
+
 #endif

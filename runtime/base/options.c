@@ -149,10 +149,10 @@ static stk_status parse_enum(const stk_option *option, const char *text, void *f
 static void store_auto(const stk_option *option, void *field)
 {
     static const size_t bytes[] = {
-        [STK_OPTION_BOOL] = sizeof(bool),           [STK_OPTION_U32] = sizeof(uint32_t),
-        [STK_OPTION_U64] = sizeof(uint64_t),        [STK_OPTION_SIZE] = sizeof(uint64_t),
-        [STK_OPTION_F32] = sizeof(float),           [STK_OPTION_F64] = sizeof(double),
-        [STK_OPTION_ENUM] = sizeof(uint32_t),       [STK_OPTION_STRING] = sizeof(const char *),
+        [STK_OPTION_BOOL] = sizeof(bool),     [STK_OPTION_U32] = sizeof(uint32_t),
+        [STK_OPTION_U64] = sizeof(uint64_t),  [STK_OPTION_SIZE] = sizeof(uint64_t),
+        [STK_OPTION_F32] = sizeof(float),     [STK_OPTION_F64] = sizeof(double),
+        [STK_OPTION_ENUM] = sizeof(uint32_t), [STK_OPTION_STRING] = sizeof(const char *),
     };
     uint32_t narrow = (uint32_t)option->auto_value;
     if (option->type == STK_OPTION_U32)

@@ -32,7 +32,8 @@ typedef void (*stk_team_job)(stk_worker *worker, void *argument);
 
 // STK_INVALID: too many workers; STK_NO_MEMORY: threads or memory refused.
 STK_CHECKED stk_status stk_team_open(const stk_team_options *options, stk_team **out);
-void stk_team_close(stk_team **team); // joins the workers, sets *team to NULL; NULL is allowed
+// Joins the workers, gives the caller its binding back and sets *team to NULL; NULL is allowed.
+void stk_team_close(stk_team **team);
 
 uint32_t stk_team_worker_count(const stk_team *team);
 

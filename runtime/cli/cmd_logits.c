@@ -4,6 +4,7 @@
 // removed.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -205,11 +206,11 @@ int stk_cmd_logits(int argc, char **argv)
     stk_engine_options engine = {0};
     stk_console_options console = {0};
     job j = {0};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
-        {&logits_table, &j.options},
-        {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},
+        {&logits_table, &j.options},           {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},   {&stk_gpu_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
@@ -221,13 +222,17 @@ int stk_cmd_logits(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *message = misused(&j.options);
-    if (message)
+    if (message) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
+    }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
     engine.cancel = stk_interrupt_flag();
@@ -241,5 +246,6 @@ int stk_cmd_logits(int argc, char **argv)
     free(j.ids);
     stk_text_model_close(&j.model);
     stk_console_close(&j.console);
+    stk_config_close(&config);
     return exit_code;
 }

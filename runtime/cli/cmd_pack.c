@@ -59,7 +59,8 @@ int stk_cmd_pack(int argc, char **argv)
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     if (!options.output && !stk_sidecar_default_path(path, default_path, sizeof default_path))
-        return stk_arguments_misused(argv[0], "the model's path is too long; name the sidecar with -o");
+        return stk_arguments_misused(argv[0],
+                                     "the model's path is too long; name the sidecar with -o");
     stk_console console;
     stk_console_open(&console_options, &console);
     stk_interrupt_install();

@@ -1,6 +1,7 @@
 // cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/read_text.h"
@@ -326,6 +327,7 @@ int stk_cmd_run(int argc, char **argv)
     stk_session_options session = {0};
     stk_console_options console = {0};
     stk_run run = {.name = argv[0]};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
@@ -333,6 +335,7 @@ int stk_cmd_run(int argc, char **argv)
         {&stk_draft_option_table, &run.drafting},
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
+        {&stk_gpu_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };
@@ -345,13 +348,17 @@ int stk_cmd_run(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *message = misused(&run.options);
-    if (message)
+    if (message) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
+    }
     if (run.sampling.seed == STK_SEED_FRESH)
         run.sampling.seed = fresh_seed();
     stk_console_open(&console, &run.console);
@@ -361,5 +368,6 @@ int stk_cmd_run(int argc, char **argv)
     engine.log = &run.console.log;
     exit_code = run_with_model(&run, &engine, &session);
     stk_console_close(&run.console);
+    stk_config_close(&config);
     return exit_code;
 }

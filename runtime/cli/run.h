@@ -12,9 +12,9 @@
 typedef struct stk_run_options {
     const char *prompt; // "-": standard input
     const char *prompt_path;
-    const char *system;  // of a chat
+    const char *system;     // of a chat
     const char *trace_path; // record of the experts used; NULL: none
-    uint32_t tokens_max; // 0: until the text ends
+    uint32_t tokens_max;    // 0: until the text ends
     bool is_chat, is_json, hides_prompt, has_special;
 } stk_run_options;
 

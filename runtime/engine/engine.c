@@ -51,7 +51,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
+                                                                     : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
@@ -90,8 +91,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (!engine)
         return STK_NO_MEMORY;
     engine->log = options->log;
-    engine->guess_layers =
-        options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT : options->guess_layers;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
     stk_team_options team = {
         .worker_count = options->thread_count, .pin = true, .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
@@ -107,15 +108,18 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         status = open_store(engine, options);
     if (status == STK_OK)
         status = choose_kernels(engine);
+    if (status == STK_OK)
+        status = stk_gpu_open(engine, options, &engine->gpu);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
     }
-    stk_info(engine->log, "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
-             (int)engine->model.name.len_bytes, engine->model.name.data,
-             engine->model.layer_count, engine->model.expert_count,
-             engine->model.expert_used_count, (double)stk_engine_weight_bytes(engine) / 0x1p30,
-             engine->cpu.name, stk_team_worker_count(engine->team));
+    stk_info(engine->log,
+             "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
+             (int)engine->model.name.len_bytes, engine->model.name.data, engine->model.layer_count,
+             engine->model.expert_count, engine->model.expert_used_count,
+             (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
+             stk_team_worker_count(engine->team));
     *out = engine;
     return STK_OK;
 }
@@ -125,6 +129,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     stk_engine *engine = *engine_pointer;
     if (!engine)
         return;
+    stk_gpu_close(&engine->gpu); // it may read the store's memory
     stk_expert_store_close(&engine->store);
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
@@ -169,4 +174,14 @@ const stk_memory_plan *stk_engine_memory(const stk_engine *engine)
 stk_expert_store *stk_engine_store(stk_engine *engine)
 {
     return engine->store;
+}
+
+uint32_t stk_engine_gpu_experts(const stk_engine *engine)
+{
+    return stk_gpu_expert_count(engine->gpu);
+}
+
+const char *stk_engine_gpu_name(const stk_engine *engine)
+{
+    return stk_gpu_name(engine->gpu);
 }

@@ -5,6 +5,8 @@
 #include "base/team.h"
 #include "cpu/cpu.h"
 #include "engine/engine.h"
+#include "engine/experts_gpu.h"
+#include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
 #include "store/expert_store.h"
@@ -26,12 +28,13 @@ struct stk_engine {
     stk_team *team;
     stk_weights weights;
     stk_expert_store *store;
+    stk_gpu *gpu;                       // NULL: the CPU computes every expert
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
     stk_pressure_governor pressure;
-    uint64_t pressure_read_ns;          // when it was last looked at
+    uint64_t pressure_read_ns; // when it was last looked at
 };
 
 // Rows of activations with their Q8 form.
@@ -88,23 +91,23 @@ struct stk_session {
     const stk_row *rows;
     uint32_t row_count;
     uint32_t logit_count;
-    uint32_t *logit_rows;  // [batch]: row of each logits slot
-    uint32_t *logit_slot;  // [batch]: slot of each row, UINT32_MAX without
+    uint32_t *logit_rows; // [batch]: row of each logits slot
+    uint32_t *logit_slot; // [batch]: slot of each row, UINT32_MAX without
 
     // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
     void *scratch_pages;
     uint64_t scratch_bytes;
     uint32_t width_padded;
-    float *x;              // [batch][width], the residual stream
-    stk_act *x_acts;       // [batch], x only, for the router
-    float *rope;           // [batch][rope_dim]: cosines, then sines
-    stk_acts normed;       // [batch], width
-    stk_acts attended;     // [batch], heads * head_dim
-    float *q, *k, *v;      // [batch][...]
-    float *projected;      // [batch][width]: attention's output
-    float *router_logits;  // [batch][experts padded to 16]
-    uint32_t *chosen;      // [batch][used]
-    float *chosen_weights; // [batch][used]
+    float *x;               // [batch][width], the residual stream
+    stk_act *x_acts;        // [batch], x only, for the router
+    float *rope;            // [batch][rope_dim]: cosines, then sines
+    stk_acts normed;        // [batch], width
+    stk_acts attended;      // [batch], heads * head_dim
+    float *q, *k, *v;       // [batch][...]
+    float *projected;       // [batch][width]: attention's output
+    float *router_logits;   // [batch][experts padded to 16]
+    uint32_t *chosen;       // [batch][used]
+    float *chosen_weights;  // [batch][used]
     uint32_t *expert_first; // [experts + 1]
     uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
     stk_expert_work *work;  // [experts]: those used in this layer
@@ -114,13 +117,14 @@ struct stk_session {
     atomic_uint tasks_claimed;
     stk_route_hook route_hook;
     void *route_hook_user;
-    atomic_int failure; // stk_status of the forward in progress
-    float *guess_logits; // [experts padded to 16]
-    float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
-    float *expert_outputs; // [batch * used][width padded]
+    atomic_int failure;          // stk_status of the forward in progress
+    float *guess_logits;         // [experts padded to 16]
+    float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
+    float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
-    float *logits;         // [logit_rows_max][vocab padded to 16]
+    float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
+    stk_meter *meter;
 };
 
 // Up to this many (row, expert) pairs the workers share single experts part by part; above it
@@ -144,6 +148,6 @@ void stk_experts_guess(stk_session *s, uint32_t layer);
 void stk_experts_finish(stk_session *s, uint32_t layer);
 void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen);
 void stk_group_pairs(stk_session *s);
-void stk_experts_combine_row(stk_session *s, uint32_t row);
+void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row);
 
 #endif

@@ -58,6 +58,7 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
                                           m->ffn_width);
     run_part(s, layer, expert, w, act, w->gate, begin, end,
              s->part_outputs + slot * s->width_padded);
+    stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
 // Up to STK_EXPERT_TILE rows of one expert.
@@ -76,6 +77,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
             run_part(s, layer, expert, w, &w->acts[t],
                      w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
                      w->parts + (size_t)part * s->width_padded);
+            stk_meter_active(s, w, layer, s->chosen[pairs[t]], begin, end);
         }
         s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
                                  s->expert_outputs + (size_t)pairs[t] * s->width_padded);
@@ -93,7 +95,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     s->work_count = s->task_count = 0;
     for (uint32_t e = 0; e < m->expert_count; e++) {
         uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
-        if (count == 0)
+        if (count == 0 || stk_gpu_has(s->engine->gpu, layer, e))
             continue;
         stk_expert_work *w = &s->work[s->work_count];
         w->expert = e;
@@ -130,8 +132,11 @@ void stk_experts_guess(stk_session *s, uint32_t layer)
         router->matmul(&router->matrix, 0, m->expert_count, s->x_acts, 1, s->guess_logits,
                        m->expert_count);
         stk_choose_experts(s->guess_logits, m->expert_count, m->expert_used_count, guess);
-        stk_expert_store_want(e->store, next, guess, NULL, m->expert_used_count,
-                              STK_WANT_SPECULATIVE);
+        uint32_t count = 0;
+        for (uint32_t k = 0; k < m->expert_used_count; k++)
+            if (!stk_gpu_has(e->gpu, next, guess[k]))
+                guess[count++] = guess[k];
+        stk_expert_store_want(e->store, next, guess, NULL, count, STK_WANT_SPECULATIVE);
     }
 }
 
@@ -205,7 +210,7 @@ void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
 }
 
 // Adds the row's experts to its residual stream, in rank order.
-void stk_experts_combine_row(stk_session *s, uint32_t row)
+void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_cpu *cpu = &s->engine->cpu;
@@ -214,7 +219,8 @@ void stk_experts_combine_row(stk_session *s, uint32_t row)
     for (uint32_t k = 0; k < used; k++) {
         size_t pair = (size_t)row * used + k;
         float *out = s->expert_outputs + pair * s->width_padded;
-        if (s->row_count * used <= STK_PAIRS_SPLIT_MAX)
+        bool on_gpu = stk_gpu_has(s->engine->gpu, layer, s->chosen[pair]);
+        if (s->row_count * used <= STK_PAIRS_SPLIT_MAX && !on_gpu)
             cpu->sum_parts(s->part_outputs + pair * STK_EXPERT_PARTS * s->width_padded,
                            s->width_padded, m->width, out);
         outputs[k] = out;

@@ -17,8 +17,8 @@ static void look_up(stk_session *s, uint32_t token, float *x)
     const stk_type *type = e->model.token_embd->type;
     uint64_t bytes = stk_type_row_bytes(type, e->model.width);
     uint8_t row[(1 << 17) * sizeof(float)];
-    stk_status status =
-        stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes, bytes, row);
+    stk_status status = stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes,
+                                            bytes, row);
     if (status == STK_OK)
         type->dequantize(row, x, e->model.width);
     else
@@ -84,7 +84,6 @@ static void multiply(stk_worker *worker, const product *products, uint32_t produ
         uint32_t to = w->rows - from < ROWS_PER_TAKE ? w->rows : from + ROWS_PER_TAKE;
         p->linear->matmul(w, from, to, p->acts, row_count, p->y + from, p->stride);
     }
-    stk_worker_barrier(worker);
 }
 
 static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
@@ -101,20 +100,22 @@ static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
     };
     uint32_t row, end;
     multiply(worker, products, 4, s->row_count);
+    stk_phase_end(s, worker, layer, STK_PHASE_PROJECT);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
         stk_route_row(s, layer, row);
         stk_attention_prepare_row(s, layer, row);
     }
-    stk_worker_barrier(worker);
+    stk_phase_end(s, worker, layer, STK_PHASE_ROUTE);
     if (worker->index == 0)
         stk_experts_announce(s, layer); // reads start while attention computes
     stk_attention_worker(s, worker, layer);
-    stk_worker_barrier(worker);
+    stk_phase_end(s, worker, layer, STK_PHASE_ATTEND);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end))
         quantize_row(s, &s->attended, row);
-    stk_worker_barrier(worker);
+    stk_phase_end(s, worker, layer, STK_PHASE_QUANTIZE);
     const product output = {&w->output, s->attended.rows, s->projected, m->width};
     multiply(worker, &output, 1, s->row_count);
+    stk_phase_end(s, worker, layer, STK_PHASE_OUTPUT);
 }
 
 static void add_projected(stk_session *s, uint32_t row)
@@ -129,12 +130,13 @@ static void add_projected(stk_session *s, uint32_t row)
 static void head_block(stk_session *s, stk_worker *worker)
 {
     const stk_weights *w = &s->engine->weights;
-    uint32_t slot, end;
+    uint32_t slot, end, outside = s->engine->model.layer_count;
     while (stk_worker_take(worker, s->logit_count, 1, &slot, &end))
         norm_row(s, s->logit_rows[slot], w->output_norm, slot);
-    stk_worker_barrier(worker);
+    stk_phase_end(s, worker, outside, STK_PHASE_HEAD_NORM);
     const product head = {&w->head, s->normed.rows, s->logits, s->vocab_padded};
     multiply(worker, &head, 1, s->logit_count);
+    stk_phase_end(s, worker, outside, STK_PHASE_HEAD);
 }
 
 void stk_forward_worker(stk_worker *worker, void *argument)
@@ -142,11 +144,12 @@ void stk_forward_worker(stk_worker *worker, void *argument)
     stk_session *s = argument;
     const stk_model *m = &s->engine->model;
     uint32_t row, end;
+    stk_meter_begin(s, worker);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
         embed_row(s, row);
         norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
     }
-    stk_worker_barrier(worker);
+    stk_phase_end(s, worker, m->layer_count, STK_PHASE_EMBED);
     if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
         return;
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
@@ -156,22 +159,30 @@ void stk_forward_worker(stk_worker *worker, void *argument)
             add_projected(s, row);
             norm_row(s, row, w[layer].ffn_norm, row);
         }
-        stk_worker_barrier(worker);
-        if (worker->index == 0)
+        stk_phase_end(s, worker, layer, STK_PHASE_NORM);
+        if (worker->index == 0) {
+            stk_gpu_begin(s, layer);
             stk_experts_guess(s, layer);
+        }
         stk_experts_worker(s, worker, layer);
-        stk_worker_barrier(worker);
+        if (worker->index == 0)
+            stk_gpu_end(s, layer);
+        stk_phase_end(s, worker, layer, STK_PHASE_EXPERTS);
         if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK) {
-            if (worker->index == 0)
+            if (worker->index == 0) {
                 stk_experts_finish(s, layer);
+                stk_meter_abandon(s);
+            }
             return;
         }
+        if (worker->index == 0)
+            stk_meter_layer(s, layer);
         while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-            stk_experts_combine_row(s, row);
+            stk_experts_combine_row(s, layer, row);
             if (layer + 1 < m->layer_count)
                 norm_row(s, row, w[layer + 1].attn_norm, row);
         }
-        stk_worker_barrier(worker);
+        stk_phase_end(s, worker, layer, STK_PHASE_COMBINE);
     }
     if (s->logit_count > 0)
         head_block(s, worker);

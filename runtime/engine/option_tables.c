@@ -29,7 +29,7 @@ static const stk_option engine_options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512",
+     .doc = "widest kernels to use: scalar, avx2, avx512, neon",
      FIELD(stk_engine_options, cpu_mask)},
 };
 const stk_option_table stk_engine_option_table = TABLE("Processor", engine_options);
@@ -106,6 +106,40 @@ static const stk_option memory_options[] = {
      FIELD(stk_engine_options, guess_layers)},
 };
 const stk_option_table stk_memory_option_table = TABLE("Memory", memory_options);
+
+static const stk_option gpu_options[] = {
+    {.key = "gpu.device",
+     .flag = "device",
+     .type = STK_OPTION_STRING,
+     .unit = "DEVICE",
+     .fallback = "cpu",
+     .doc = "cpu, vulkan, vulkan:NAME (or number, or PCI address), or auto",
+     FIELD(stk_engine_options, device)},
+    {.key = "gpu.experts",
+     .flag = "gpu-experts",
+     .type = STK_OPTION_U32,
+     .max = 100,
+     .unit = "PERCENT",
+     .fallback = "100",
+     .doc = "share of the experts the GPU computes, as far as they fit",
+     FIELD(stk_engine_options, gpu_experts_percent)},
+    {.key = "gpu.memory",
+     .flag = "gpu-memory",
+     .type = STK_OPTION_SIZE,
+     .has_auto = true,
+     .min = 1,
+     .unit = "SIZE",
+     .fallback = "auto",
+     .doc = "device memory to use; auto is most of what is free",
+     FIELD(stk_engine_options, gpu_memory_bytes)},
+    {.key = "gpu.shader_cache",
+     .flag = "shader-cache",
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "keep compiled shaders there, for a faster start",
+     FIELD(stk_engine_options, shader_cache_path)},
+};
+const stk_option_table stk_gpu_option_table = TABLE("GPU", gpu_options);
 
 static const stk_option session_options[] = {
     {.key = "session.context",

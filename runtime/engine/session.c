@@ -6,7 +6,13 @@
 
 #include "base/pages.h"
 
-enum { LOGIT_ROWS_DEFAULT = 16, BATCH_ROWS_DEFAULT = 256, BATCH_ROWS_MAX = 1 << 16, SEQUENCES_MAX = 1 << 16 };
+enum {
+    LOGIT_ROWS_DEFAULT = 16,
+    BATCH_ROWS_DEFAULT = 256,
+    BATCH_ROWS_MAX = 1 << 16,
+    SEQUENCES_MAX = 1 << 16,
+    TRACE_FORWARDS_MAX = 1024,
+};
 
 // Hands out 64-byte aligned pieces; run once without memory to count, once to place.
 typedef struct carver {
@@ -74,8 +80,8 @@ static void carve_scratch(carver *c, stk_session *s)
     s->k = carve(c, rows * kv_width, sizeof *s->k);
     s->v = carve(c, rows * kv_width, sizeof *s->v);
     s->projected = carve(c, rows * m->width + STK_ROW_PAD, sizeof *s->projected);
-    s->router_logits =
-        carve(c, rows * ((m->expert_count + 15) / 16 * 16), sizeof *s->router_logits);
+    s->router_logits = carve(c, rows * ((m->expert_count + 15) / 16 * 16),
+                             sizeof *s->router_logits);
     s->chosen = carve(c, pairs, sizeof *s->chosen);
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
     s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
@@ -159,13 +165,13 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     s->sequence_count = options->sequence_count ? options->sequence_count : 1;
     s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
     s->context_tokens = options->context_tokens ? options->context_tokens
-                        : planned              ? planned
-                                               : m->context_tokens;
+                        : planned               ? planned
+                                                : m->context_tokens;
     s->logit_rows_max = options->logit_rows_max ? options->logit_rows_max : LOGIT_ROWS_DEFAULT;
     if (s->logit_rows_max > s->batch_rows_max)
         s->logit_rows_max = s->batch_rows_max;
     if (s->sequence_count > SEQUENCES_MAX || s->batch_rows_max > BATCH_ROWS_MAX ||
-        s->context_tokens > 1u << 30)
+        s->context_tokens > 1u << 30 || options->trace_forwards > TRACE_FORWARDS_MAX)
         return stk_fail(engine->log, STK_INVALID,
                         "%u sequences, %u rows per batch or a context of %u tokens is too much",
                         s->sequence_count, s->batch_rows_max, s->context_tokens);
@@ -174,8 +180,7 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     return STK_OK;
 }
 
-stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
-                             uint64_t *out)
+stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out)
 {
     stk_session s = {0};
     stk_status status = set_sizes(&s, engine, options);
@@ -211,6 +216,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         status = take_kv(s, options->full_kv);
     if (status == STK_OK)
         status = take_scratch(s);
+    if (status == STK_OK)
+        status = stk_meter_open(s, options->trace_forwards);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -224,6 +231,7 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    stk_meter_close(s);
     stk_pages_free(s->kv_pages, s->kv_bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
     free(s->kv);
@@ -252,8 +260,10 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
             status = stk_fail(log, STK_INVALID, "row %u: position %u is past the context of %u",
                               checked, r->position, s->context_tokens);
         else if (r->position != s->length[r->sequence])
-            status = stk_fail(log, STK_INVALID, "row %u: position %u does not continue sequence %u, which holds %u tokens",
-                              checked, r->position, r->sequence, s->length[r->sequence]);
+            status = stk_fail(
+                log, STK_INVALID,
+                "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
+                r->position, r->sequence, s->length[r->sequence]);
         else if ((logits += r->logits) > s->logit_rows_max)
             status = stk_fail(log, STK_INVALID,
                               "row %u: the session computes the logits of %u rows at most", checked,
@@ -301,10 +311,14 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         if (rows[i].logits)
             s->logit_rows[s->logit_count++] = i;
     }
-    atomic_store(&s->failure, STK_OK);
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
-    stk_team_run(s->engine->team, stk_forward_worker, s);
+    do { // once more without the GPU when that was lost on the way
+        atomic_store(&s->failure, STK_OK);
+        stk_team_run(s->engine->team, stk_forward_worker, s);
+    } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
+    if (atomic_load(&s->failure) == STK_OK)
+        stk_meter_forward(s);
     s->rows = NULL; // the caller's
     status = (stk_status)atomic_load(&s->failure);
     for (uint32_t i = 0; i < count; i++) {
@@ -337,13 +351,15 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     const stk_model *m = &s->engine->model;
     for (uint32_t i = 0; i < m->layer_count && length_tokens > 0; i++) {
         uint32_t window = m->layers[i].window_tokens, capacity = s->kv[i].capacity_tokens;
-        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1 : 0;
-        uint32_t oldest_held =
-            s->highest[sequence] > capacity ? s->highest[sequence] - capacity : 0;
+        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
+                                                                        : 0;
+        uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity
+                                                               : 0;
         if (oldest_needed < oldest_held)
-            return stk_fail(s->engine->log, STK_INVALID,
-                            "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
-                            sequence, length_tokens, i);
+            return stk_fail(
+                s->engine->log, STK_INVALID,
+                "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
+                sequence, length_tokens, i);
     }
     s->length[sequence] = length_tokens;
     if (length_tokens == 0)

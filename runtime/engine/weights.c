@@ -16,7 +16,7 @@ typedef struct item {
     const float **vector; // one of the two
     uint64_t at;          // in pages
     uint32_t rows, cols;
-    uint32_t first_task;  // tasks are runs of ROWS_PER_TASK rows
+    uint32_t first_task; // tasks are runs of ROWS_PER_TASK rows
 } item;
 
 typedef struct load_job {
@@ -79,9 +79,9 @@ static uint64_t place_items(load_job *job, uint64_t at)
         it->at = at;
         it->first_task = job->task_count;
         job->task_count += (it->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
-        uint64_t bytes = it->vector ? 4 * (uint64_t)it->cols
-                                    : stk_dense_bytes(it->tensor->type, format_of(it), it->rows,
-                                                      it->cols);
+        uint64_t bytes = it->vector
+                             ? 4 * (uint64_t)it->cols
+                             : stk_dense_bytes(it->tensor->type, format_of(it), it->rows, it->cols);
         at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
     return at;
@@ -150,8 +150,8 @@ static void publish(const load_job *job, const stk_cpu *cpu)
             continue;
         }
         stk_format format = format_of(it);
-        it->linear->matrix =
-            (stk_matrix){it->tensor->type, format, it->rows, it->cols, job->pages + it->at};
+        it->linear->matrix = (stk_matrix){it->tensor->type, format, it->rows, it->cols,
+                                          job->pages + it->at};
         it->linear->matmul = stk_cpu_matmul(cpu, format, it->tensor->type);
     }
 }

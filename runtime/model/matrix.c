@@ -159,8 +159,7 @@ void stk_dense_pack(const stk_type *type, stk_format format, uint32_t rows, uint
     assert(row_begin % X16_ROWS == 0);
     uint32_t blocks = cols / 32, end = row_begin + row_count;
     if (end == rows && rows % X16_ROWS != 0) // the padding rows of the last group
-        memset(to + rows / X16_ROWS * x16_group_bytes(type, cols), 0,
-               x16_group_bytes(type, cols));
+        memset(to + rows / X16_ROWS * x16_group_bytes(type, cols), 0, x16_group_bytes(type, cols));
     for (uint32_t row = row_begin; row < end; row++, from += row_bytes) {
         for (uint32_t b = 0; b < blocks; b++) {
             const uint8_t *block = from + (size_t)b * type->block_bytes;

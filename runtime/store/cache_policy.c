@@ -79,8 +79,8 @@ static void touch_weight(stk_usage *u, const stk_policy_clock *now, float weight
     touch_amount(u, now, (double)weight);
 }
 
-const stk_cache_policy stk_cache_policy_lru = {
-    "lru", "least recently used goes first", touch_count, worth_recency};
+const stk_cache_policy stk_cache_policy_lru = {"lru", "least recently used goes first", touch_count,
+                                               worth_recency};
 const stk_cache_policy stk_cache_policy_lfu = {
     "lfu", "least frequently used goes first, uses decay", touch_count, worth_frequency};
 const stk_cache_policy stk_cache_policy_cycle = {

@@ -13,13 +13,13 @@
 typedef struct stk_usage {
     float slow, fast;    // decayed counts of uses as of last_token, in uses per token
     uint32_t last_token; // when it was last used
-    uint64_t last_use;  // serial number of that use over all layers, for LRU
+    uint64_t last_use;   // serial number of that use over all layers, for LRU
 } stk_usage;
 
 typedef struct stk_policy_clock {
-    uint32_t token;       // tokens so far
-    uint64_t use;         // uses so far
-    uint32_t layer;       // layer being computed
+    uint32_t token; // tokens so far
+    uint64_t use;   // uses so far
+    uint32_t layer; // layer being computed
     uint32_t layer_count;
 } stk_policy_clock;
 

@@ -75,8 +75,7 @@ static stk_status load_expert(stk_expert_store *s, uint32_t index, uint8_t *buff
     const uint8_t *slices[3];
     for (int i = 0; i < 3; i++) {
         uint64_t bytes = tensors[i]->size_bytes / s->model->expert_count;
-        stk_status status =
-            stk_model_file_read(s->file, tensors[i], expert * bytes, bytes, buffer);
+        stk_status status = stk_model_file_read(s->file, tensors[i], expert * bytes, bytes, buffer);
         if (status != STK_OK)
             return status;
         slices[i] = buffer;
@@ -129,8 +128,8 @@ static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
     if (!s->resident && s->slot_count < stk_expert_store_slots_min(s->model))
         return stk_fail(s->log, STK_NO_MEMORY,
                         "%.1f MiB hold %u experts of %.2f MiB, at least %u are needed",
-                        (double)cache_bytes / 0x1p20, s->slot_count,
-                        (double)s->slot_bytes / 0x1p20, stk_expert_store_slots_min(s->model));
+                        (double)cache_bytes / 0x1p20, s->slot_count, (double)s->slot_bytes / 0x1p20,
+                        stk_expert_store_slots_min(s->model));
     s->slot_limit = s->slot_count;
     s->slots_size = s->slot_count * s->slot_bytes;
     s->slots = stk_pages_alloc(s->slots_size);

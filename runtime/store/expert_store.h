@@ -34,13 +34,13 @@ typedef enum stk_want {
 } stk_want;
 
 typedef struct stk_expert_store_options {
-    const stk_gguf *gguf;   // borrowed, must outlive the store
-    const stk_model *model; // borrowed, must outlive the store
-    stk_team *team;         // loads in parallel at open; borrowed during open
-    const stk_log *log;     // borrowed
+    const stk_gguf *gguf;     // borrowed, must outlive the store
+    const stk_model *model;   // borrowed, must outlive the store
+    stk_team *team;           // loads in parallel at open; borrowed during open
+    const stk_log *log;       // borrowed
     const atomic_int *cancel; // loading stops when it becomes non-zero; NULL: never
-    uint64_t cache_bytes;   // for slots; 0 or enough for all: every expert is loaded at open
-    const char *policy;     // cache policy; NULL: the default
+    uint64_t cache_bytes;     // for slots; 0 or enough for all: every expert is loaded at open
+    const char *policy;       // cache policy; NULL: the default
     stk_io_kind io;
     bool direct;            // reads bypass the page cache
     const char *sidecar;    // packed experts; NULL: read the GGUF
@@ -90,14 +90,14 @@ uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);
 
 typedef struct stk_expert_store_stats {
-    uint64_t wanted;       // experts wanted exactly
-    uint64_t hits;         // of which were resident
-    uint64_t reads;        // experts read
-    uint64_t read_bytes;   // from disk
-    uint64_t speculative;  // experts read ahead of the router
+    uint64_t wanted;           // experts wanted exactly
+    uint64_t hits;             // of which were resident
+    uint64_t reads;            // experts read
+    uint64_t read_bytes;       // from disk
+    uint64_t speculative;      // experts read ahead of the router
     uint64_t speculative_used; // of which the router then chose
     uint64_t evictions;
-    uint64_t wait_ns;      // workers asleep in wait, summed
+    uint64_t wait_ns; // workers asleep in wait, summed
     uint32_t slot_count, slots_used;
     uint32_t inflight_peak;
 } stk_expert_store_stats;

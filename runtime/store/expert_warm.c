@@ -21,9 +21,8 @@ typedef struct usage_header {
 
 static usage_header header_of(const stk_expert_store *s)
 {
-    usage_header h = {.version = 1,
-                      .layer_count = s->model->layer_count,
-                      .expert_count = s->model->expert_count};
+    usage_header h = {
+        .version = 1, .layer_count = s->model->layer_count, .expert_count = s->model->expert_count};
     memcpy(h.magic, "STKUSAGE", sizeof h.magic);
     return h;
 }
@@ -133,8 +132,8 @@ stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel)
         uint32_t events = stk_expert_store_events(s);
         done = 0;
         for (uint32_t i = 0; i < queued; i++) {
-            int state =
-                atomic_load_explicit(&s->entries[order[i].entry].state, memory_order_acquire);
+            int state = atomic_load_explicit(&s->entries[order[i].entry].state,
+                                             memory_order_acquire);
             done += state == STK_ENTRY_READY || state == STK_ENTRY_ABSENT;
         }
         stk_progress(s->log, "warming experts", done, queued);

@@ -21,13 +21,13 @@ typedef struct stk_read {
 
 // Where reads come from. Called from I/O threads, never two at once for one stk_io.
 typedef struct stk_io_source {
-    bool (*next)(void *user, stk_read *out);                      // false: nothing to read now
-    void (*done)(void *user, const stk_read *read, int error);    // 0, or errno
+    bool (*next)(void *user, stk_read *out);                   // false: nothing to read now
+    void (*done)(void *user, const stk_read *read, int error); // 0, or errno
     void *user;
 } stk_io_source;
 
 typedef enum stk_io_kind {
-    STK_IO_AUTO,  // io_uring where the system allows it, else threads
+    STK_IO_AUTO, // io_uring where the system allows it, else threads
     STK_IO_URING,
     STK_IO_THREADS,
 } stk_io_kind;

@@ -25,8 +25,8 @@ static int read_all(const stk_read *r)
     uint32_t got = 0;
     // Not to the last byte of `bytes`: after the end of a file the offset is no longer aligned.
     while (got < r->bytes_needed) {
-        ssize_t n =
-            pread(r->fd, (char *)r->to + got, r->bytes - got, (off_t)(r->offset_bytes + got));
+        ssize_t n = pread(r->fd, (char *)r->to + got, r->bytes - got,
+                          (off_t)(r->offset_bytes + got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -103,8 +103,7 @@ static int read_direct(int fd, uint8_t *to, uint64_t bytes, uint64_t at, uint64_
     while (bytes > 0 && error == 0) {
         uint64_t skip = at % STK_DIRECT_ALIGN, room = BOUNCE_BYTES - skip;
         uint64_t take = bytes < room ? bytes : room;
-        uint64_t whole =
-            (skip + take + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+        uint64_t whole = (skip + take + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
         error = read_range(fd, bounce, whole, skip + take, at - skip);
         *failed_at = at;
         if (error == 0)
@@ -127,7 +126,7 @@ stk_status stk_model_file_read(const stk_model_file *file, const stk_gguf_tensor
     if (error == 0)
         return STK_OK;
     return stk_fail(file->log, STK_IO, "%s: tensor '%.*s', at byte %" PRIu64 ": %s",
-                    stk_gguf_file_path(file->gguf, tensor->file_index),
-                    (int)tensor->name.len_bytes, tensor->name.data, at,
+                    stk_gguf_file_path(file->gguf, tensor->file_index), (int)tensor->name.len_bytes,
+                    tensor->name.data, at,
                     error == ENODATA ? "the file has become shorter" : strerror(error));
 }

@@ -18,10 +18,10 @@ struct stk_sidecar {
     const stk_log *log;
     int fd;
     uint32_t entry_count, expert_count;
-    uint64_t *layer_at;    // [layer_count]: offset of its first expert
-    uint64_t *slot_bytes;  // [layer_count]
-    uint64_t *checksums;   // [entry_count]
-    uint8_t *dropped;      // [entry_count]
+    uint64_t *layer_at;   // [layer_count]: offset of its first expert
+    uint64_t *slot_bytes; // [layer_count]
+    uint64_t *checksums;  // [entry_count]
+    uint8_t *dropped;     // [entry_count]
 };
 
 bool stk_sidecar_default_path(const char *model_path, char *out, size_t out_bytes)
@@ -73,12 +73,11 @@ static stk_status read_tables(stk_sidecar *s, const stk_gguf *gguf, const stk_mo
         status = stk_fail(s->log, STK_FORMAT, "%s: too short for a sidecar", s->path);
     if (status == STK_OK)
         status = check_header(&h, &want, s->path, s->log);
-    if (status == STK_OK && (fstat(fd, &st) != 0 || (uint64_t)st.st_size <
-                                                        want.data_at + want.data_bytes))
-        status = stk_fail(s->log, STK_FORMAT, "%s: truncated; pack it again", s->path);
     if (status == STK_OK &&
-        (pread(fd, s->checksums, sums, STK_SIDECAR_PAGE) != (ssize_t)sums ||
-         XXH3_64bits(s->checksums, sums) != h.checksums_hash))
+        (fstat(fd, &st) != 0 || (uint64_t)st.st_size < want.data_at + want.data_bytes))
+        status = stk_fail(s->log, STK_FORMAT, "%s: truncated; pack it again", s->path);
+    if (status == STK_OK && (pread(fd, s->checksums, sums, STK_SIDECAR_PAGE) != (ssize_t)sums ||
+                             XXH3_64bits(s->checksums, sums) != h.checksums_hash))
         status = stk_fail(s->log, STK_FORMAT, "%s: the checksums are damaged; pack it again",
                           s->path);
     close(fd);

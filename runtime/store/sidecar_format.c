@@ -63,8 +63,8 @@ stk_status stk_sidecar_describe(const stk_gguf *gguf, const stk_model *model,
     h.model_hash = directory_hash(gguf);
     h.data_at = data_at(model);
     for (uint32_t i = 0; i < model->layer_count; i++)
-        h.data_bytes +=
-            stk_expert_layout_of(model, &model->layers[i]).slot_bytes * model->expert_count;
+        h.data_bytes += stk_expert_layout_of(model, &model->layers[i]).slot_bytes *
+                        model->expert_count;
     *out = h;
     return STK_OK;
 }

@@ -11,8 +11,8 @@ enum { STK_SIDECAR_PAGE = 4096, STK_SIDECAR_VERSION = 1 };
 typedef struct stk_sidecar_header { // little endian, padded to a page in the file
     char magic[8];                  // "STKEXPRT"
     uint32_t version;
-    uint32_t entry_count;    // experts of all layers
-    uint32_t packed_count;   // of which are written; entry_count when finished
+    uint32_t entry_count;  // experts of all layers
+    uint32_t packed_count; // of which are written; entry_count when finished
     uint32_t reserved;
     uint64_t model_bytes;    // all files of the GGUF
     uint64_t model_mtime_ns; // newest of them

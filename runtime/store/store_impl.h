@@ -54,13 +54,13 @@ typedef struct stk_load {
 } stk_load;
 
 typedef struct stk_entry {
-    atomic_int state; // written under the lock; read without it by poll (release/acquire)
+    atomic_int state;     // written under the lock; read without it by poll (release/acquire)
     _Atomic int32_t slot; // as state: a poll that comes late may meet an eviction
-    int32_t load;      // index while LOADING
+    int32_t load;         // index while LOADING
     uint32_t pins;
-    uint8_t urgency;   // while QUEUED or LOADING
-    bool speculative;  // loaded ahead and not yet used
-    bool verified;     // its sidecar copy matched its checksum once
+    uint8_t urgency;         // while QUEUED or LOADING
+    bool speculative;        // loaded ahead and not yet used
+    bool verified;           // its sidecar copy matched its checksum once
     uint32_t next, previous; // queue links, entry indexes
     stk_usage usage;
 } stk_entry;

@@ -9,7 +9,6 @@
 #include "cpu/ref/ref.h"
 
 static uint64_t seed = 11;
-static const char *const masks[] = {"avx2", "avx512", "neon"};
 
 enum { N = 1536, HEADS = 7, POSITIONS = STK_SEGMENT_TOKENS };
 
@@ -70,7 +69,8 @@ static void check_norm_and_sums(const stk_cpu *cpu)
     free(want);
 }
 
-static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end, float range)
+static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end,
+                         float range)
 {
     float *q = test_alloc(HEADS * dim * 4), *o = test_alloc(4 * HEADS * dim * 4);
     uint16_t *k = test_alloc(POSITIONS * dim * 2), *v = test_alloc(POSITIONS * dim * 2);
@@ -108,17 +108,18 @@ static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint3
 static void test_ops_equal_reference(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+    for (size_t i = 0; i < TEST_MASK_COUNT; i++) {
         stk_cpu cpu;
-        if (stk_cpu_init(masks[i], NULL, &cpu) != STK_OK) {
-            print_message("not here: %s\n", masks[i]);
+        if (stk_cpu_init(test_masks_all[i], NULL, &cpu) != STK_OK) {
+            print_message("not here: %s\n", test_masks_all[i]);
             continue;
         }
         for (int round = 0; round < 20; round++) {
             check_quantize(&cpu);
             check_norm_and_sums(&cpu);
         }
-        static const uint32_t ranges[][2] = {{0, 256}, {0, 1}, {255, 256}, {3, 17}, {16, 32}, {100, 201}};
+        static const uint32_t ranges[][2] = {{0, 256}, {0, 1},   {255, 256},
+                                             {3, 17},  {16, 32}, {100, 201}};
         static const uint32_t dims[] = {64, 128, 80, 16, 256};
         for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++)
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
@@ -152,8 +153,10 @@ static void test_law_is_accurate(void **state)
     assert_true(fabsf(d - 0.25f) < 1e-7f);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (!test_masks_here(argc, argv))
+        return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ops_equal_reference),
                                        cmocka_unit_test(test_law_is_accurate)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,228 @@
+// cli/bench_measure.c: one point of a bench: fill the context, repeat, count, compute the roofline.
+//
+// Speeds come from untimed passes; where the time of a token goes comes from one more pass with
+// the session's clock on. The tokens are real text, because which experts a token wakes decides
+// what it costs.
+#include "cli/bench.h"
+#include "cli/interrupt.h"
+#include "store/expert_store.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { WARM_TOKENS = 8, BANDWIDTH_PASSES = 5 };
+
+// From here up a run counts as limited by the memory's bandwidth, by the disk or by waiting at
+// barriers.
+static const double BANDWIDTH_BOUND = 0.7, DISK_BOUND = 0.3, BARRIER_BOUND = 0.3;
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Appends `count` tokens of the text; the last one asks for logits, with every_logits all do.
+static stk_status feed(stk_bench_run *run, uint32_t count, uint32_t rows_max, bool every_logits)
+{
+    stk_row *rows = calloc(rows_max, sizeof *rows);
+    if (!rows)
+        return stk_fail(run->log, STK_NO_MEMORY, "no memory for %u rows", rows_max);
+    stk_status status = STK_OK;
+    for (uint32_t done = 0; done < count && status == STK_OK;) {
+        uint32_t length = stk_session_length(run->session, 0);
+        uint32_t n = count - done < rows_max ? count - done : rows_max;
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = (stk_row){.position = length + i,
+                                .token = run->ids[(length + i + run->offset) % run->id_count],
+                                .logits = every_logits || done + i + 1 == count};
+        done += n;
+        status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
+                                                   : stk_session_forward(run->session, rows, n);
+    }
+    free(rows);
+    return status;
+}
+
+// Whether sliding windows still hold what `depth` needs after `tokens` more.
+static bool can_go_back(const stk_bench_run *run, uint32_t tokens)
+{
+    const stk_model *m = stk_engine_model(run->model.engine);
+    bool has_windows = false;
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        has_windows |= m->layers[i].window_tokens != 0;
+    return !has_windows || tokens <= stk_session_batch_rows_max(run->session);
+}
+
+static stk_status go_to(stk_bench_run *run, uint32_t depth, uint32_t tokens)
+{
+    uint32_t length = stk_session_length(run->session, 0);
+    bool goes_back = length >= depth && length - depth <= tokens && can_go_back(run, tokens);
+    stk_status status = stk_session_truncate(run->session, 0, goes_back ? depth : 0);
+    if (status != STK_OK || goes_back)
+        return status;
+    return feed(run, depth, stk_session_batch_rows_max(run->session), false);
+}
+
+static stk_status feed_point(stk_bench_run *run, bool is_prompt, uint32_t tokens)
+{
+    uint32_t rows = is_prompt ? stk_session_batch_rows_max(run->session) : 1;
+    return feed(run, tokens, rows, !is_prompt);
+}
+
+stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens, uint32_t depth,
+                          double *tokens_per_s)
+{
+    stk_status status = go_to(run, depth, tokens);
+    double begin = now_s();
+    if (status == STK_OK)
+        status = feed_point(run, is_prompt, tokens);
+    *tokens_per_s = tokens / (now_s() - begin);
+    return status;
+}
+
+static void take_counts(stk_bench_run *run, stk_bench_result *r)
+{
+    const stk_metrics *m = stk_session_metrics(run->session);
+    double tokens = (double)m->tokens;
+    uint64_t active = 0, chosen = m->tokens * m->expert_used_count * m->ffn_width;
+    r->bytes_per_token = (double)stk_metrics_bytes(m) / tokens;
+    r->operations_per_token = (double)stk_metrics_operations(m) / tokens;
+    for (int c = 0; c < STK_COMPONENT_COUNT; c++)
+        r->bytes[c] = (double)m->bytes[c] / tokens;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        active += m->active_neurons[i];
+        r->layers[i].active_fraction = (double)m->active_neurons[i] / (double)chosen;
+    }
+    r->active_fraction = (double)active / ((double)chosen * m->layer_count);
+    r->expert_tokens = m->tokens;
+    memcpy(r->expert_use, m->expert_use,
+           (size_t)m->layer_count * m->expert_count * sizeof *r->expert_use);
+}
+
+static void take_times(stk_bench_run *run, stk_bench_result *r)
+{
+    const stk_metrics *m = stk_session_metrics(run->session);
+    double busy = 0, wait = 0, scale = 1e-9 / (double)m->forwards;
+    for (uint32_t i = 0; i <= m->layer_count; i++) {
+        for (int p = 0; p < STK_PHASE_COUNT; p++) {
+            busy += r->layers[i].busy_s[p] = (double)m->busy_ns[i][p] * scale;
+            wait += r->layers[i].wait_s[p] = (double)m->wait_ns[i][p] * scale;
+        }
+    }
+    r->wait_fraction = busy + wait > 0 ? wait / (busy + wait) : 0;
+}
+
+// From the store, about the last pass.
+static void take_store(stk_bench_run *run, stk_bench_result *r)
+{
+    stk_expert_store_stats stats = stk_expert_store_get_stats(stk_engine_store(run->model.engine));
+    double tokens = r->tokens;
+    r->memory_limit_bytes = stk_engine_memory(run->model.engine)->limit_bytes;
+    r->hit_rate = stats.wanted ? (double)stats.hits / (double)stats.wanted : 1;
+    r->disk_bytes_per_token = (double)stats.read_bytes / tokens;
+    r->stall_s_per_token = 1e-9 * (double)stats.wait_ns / run->threads / tokens;
+}
+
+static stk_status take_arrays(const stk_bench_run *run, stk_bench_result *r)
+{
+    const stk_model *m = stk_engine_model(run->model.engine);
+    r->layer_count = m->layer_count;
+    r->expert_count = m->expert_count;
+    r->expert_used_count = m->expert_used_count;
+    r->expert_use = calloc((size_t)m->layer_count * m->expert_count, sizeof *r->expert_use);
+    r->layers = calloc(m->layer_count + 1, sizeof *r->layers);
+    return r->expert_use && r->layers ? STK_OK
+                                      : stk_fail(run->log, STK_NO_MEMORY, "no memory for a result");
+}
+
+static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
+{
+    double seconds = 0;
+    stk_bench_samples first = {0};
+    stk_expert_store *store = stk_engine_store(run->model.engine);
+    const bool is_resident = stk_expert_store_is_resident(store);
+    stk_status status = go_to(run, r->depth, r->tokens);
+    // The first pass pages in what later ones find, and fills the cache of experts.
+    if (status == STK_OK)
+        status = feed_point(run, r->is_prompt,
+                            r->is_prompt || !is_resident || r->tokens < WARM_TOKENS ? r->tokens
+                                                                                    : WARM_TOKENS);
+    stk_bench_peak_rss_reset();
+    for (uint32_t i = 0; i < run->reps && status == STK_OK; i++) {
+        status = go_to(run, r->depth, r->tokens);
+        if (!is_resident) // text that the cache has not just seen
+            run->offset += r->tokens;
+        stk_session_metrics_reset(run->session); // the last pass is the one reported
+        stk_expert_store_reset_stats(store);
+        double begin = now_s();
+        if (status == STK_OK)
+            status = feed_point(run, r->is_prompt, r->tokens);
+        seconds = now_s() - begin;
+        stk_bench_samples_add(&r->tokens_per_s, r->tokens / seconds);
+        stk_bench_samples_add(&first, seconds);
+    }
+    if (status != STK_OK)
+        return status;
+    if (r->is_prompt)
+        r->first_token_s = stk_bench_samples_median(&first);
+    take_counts(run, r);
+    take_store(run, r);
+    status = go_to(run, r->depth, r->tokens);
+    stk_session_metrics_reset(run->session);
+    stk_session_set_timing(run->session, true);
+    if (status == STK_OK)
+        status = feed_point(run, r->is_prompt, r->tokens);
+    stk_session_set_timing(run->session, false);
+    if (status == STK_OK)
+        take_times(run, r);
+    return status;
+}
+
+static stk_status measure_bandwidth(stk_bench_run *run)
+{
+    run->bandwidth.count = 0;
+    return stk_bench_bandwidth(run->threads, run->bandwidth_bytes, BANDWIDTH_PASSES, run->log,
+                               &run->bandwidth);
+}
+
+static const char *limit_of(const stk_bench_result *r)
+{
+    if (r->roofline_fraction >= BANDWIDTH_BOUND)
+        return r->fits_cache ? "cache" : "bandwidth";
+    if (r->stall_s_per_token * stk_bench_samples_median(&r->tokens_per_s) >= DISK_BOUND)
+        return "disk";
+    return r->wait_fraction >= BARRIER_BOUND ? "barriers" : "compute";
+}
+
+stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens, uint32_t depth,
+                             stk_bench_result *r)
+{
+    r->is_prompt = is_prompt;
+    r->tokens = tokens;
+    r->depth = depth;
+    r->threads = run->threads;
+    r->load_s = run->load_s;
+    r->batch_rows = stk_session_batch_rows_max(run->session);
+    r->weight_bytes = stk_engine_weight_bytes(run->model.engine);
+    stk_status status = take_arrays(run, r);
+    if (status == STK_OK && run->bandwidth.count == 0)
+        status = measure_bandwidth(run);
+    r->bandwidth = run->bandwidth;
+    if (status == STK_OK)
+        status = repeat(run, r);
+    r->peak_rss_bytes = stk_bench_peak_rss_bytes();
+    if (run->load_peak_bytes > r->peak_rss_bytes)
+        r->peak_rss_bytes = run->load_peak_bytes;
+    if (status == STK_OK)
+        status = measure_bandwidth(run);
+    for (uint32_t i = 0; i < run->bandwidth.count; i++)
+        stk_bench_samples_add(&r->bandwidth, run->bandwidth.values[i]);
+    double bandwidth = stk_bench_samples_median(&r->bandwidth);
+    if (bandwidth > 0)
+        r->roofline_fraction = r->bytes_per_token * stk_bench_samples_median(&r->tokens_per_s) /
+                               bandwidth;
+    r->limit = limit_of(r);
+    return status;
+}

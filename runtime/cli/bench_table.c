@@ -1,0 +1,174 @@
+// cli/bench_table.c: a bench for people (a table) and for spreadsheets (CSV, one row per result).
+#include "base/size.h"
+#include "cli/bench.h"
+#include <string.h>
+
+static void write_machine(const stk_bench_report *report, FILE *to)
+{
+    const stk_bench_machine *m = &report->machine;
+    char memory[STK_SIZE_TEXT_BYTES], llc[STK_SIZE_TEXT_BYTES];
+    fprintf(to, "%s: %u cores, %s of memory, last-level cache %s; %s kernels; stoker %s (%s)\n",
+            m->cpu, m->cores, stk_size_format(m->memory_bytes, memory),
+            m->llc_bytes ? stk_size_format(m->llc_bytes, llc) : "unknown", report->kernels,
+            m->version, m->commit);
+    fprintf(to, "%s (%s), load average %.2f at the start\n\n", report->model_file,
+            report->model_name, m->load_average);
+}
+
+static void write_speeds(const stk_bench_report *report, FILE *to)
+{
+    fprintf(to, "%-7s %6s %6s %4s %9s %10s %17s %10s %7s %9s %6s  %s\n", "kind", "tokens", "depth",
+            "thr", "memory", "tokens/s", "min .. max", "MB/token", "GB/s", "roofline", "GOP/s",
+            "limit");
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        double speed = stk_bench_samples_median(&r->tokens_per_s);
+        char memory[STK_SIZE_TEXT_BYTES] = "auto";
+        if (r->memory_limit_bytes != 0)
+            stk_size_format(r->memory_limit_bytes, memory);
+        fprintf(to, "%-7s %6u %6u %4u %9s %10.2f %8.2f ..%7.2f %10.3f %7.2f %8.1f%% %6.1f  %s%s\n",
+                r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, memory, speed,
+                stk_bench_samples_min(&r->tokens_per_s), stk_bench_samples_max(&r->tokens_per_s),
+                r->bytes_per_token * 1e-6, stk_bench_samples_median(&r->bandwidth) * 1e-9,
+                100 * r->roofline_fraction, r->operations_per_token * speed * 1e-9, r->limit,
+                stk_bench_is_noisy(report, r) ? " (noisy)" : "");
+    }
+}
+
+static void write_bytes(const stk_bench_report *report, FILE *to)
+{
+    fprintf(to, "\nMB per token\n%-7s %6s", "kind", "depth");
+    for (int c = 0; c < STK_COMPONENT_COUNT; c++)
+        fprintf(to, " %9s", stk_component_name((stk_component)c));
+    fputc('\n', to);
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        fprintf(to, "%-7s %6u", r->is_prompt ? "prompt" : "decode", r->depth);
+        for (int c = 0; c < STK_COMPONENT_COUNT; c++)
+            fprintf(to, " %9.3f", r->bytes[c] * 1e-6);
+        fputc('\n', to);
+    }
+}
+
+// Only when some experts live on disk.
+static void write_store(const stk_bench_report *report, FILE *to)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        char limit[STK_SIZE_TEXT_BYTES];
+        if (r->memory_limit_bytes == 0)
+            continue;
+        if (!any)
+            fprintf(to, "\n%-7s %6s %6s %4s %10s %9s %14s %14s\n", "kind", "tokens", "depth", "thr",
+                    "memory", "hits", "disk MB/token", "stall ms/token");
+        any = true;
+        fprintf(to, "%-7s %6u %6u %4u %10s %8.1f%% %14.3f %14.3f\n",
+                r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads,
+                stk_size_format(r->memory_limit_bytes, limit), 100 * r->hit_rate,
+                r->disk_bytes_per_token * 1e-6, r->stall_s_per_token * 1e3);
+    }
+}
+
+static void write_rest(const stk_bench_report *report, FILE *to)
+{
+    fprintf(to, "\n%-7s %6s %6s %4s %11s %8s %10s %7s %7s %8s %6s %9s\n", "kind", "tokens", "depth",
+            "thr", "first token", "load", "peak", "waiting", "active", "hottest", "rare",
+            "half in");
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        stk_bench_skew skew = stk_bench_skew_of(r);
+        char first[32] = "-";
+        if (r->is_prompt)
+            snprintf(first, sizeof first, "%.3f s", r->first_token_s);
+        fprintf(
+            to, "%-7s %6u %6u %4u %11s %6.2f s %6.0f MiB %6.1f%% %6.1f%% %8.2f %5.0f%% %8.0f%%\n",
+            r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, first, r->load_s,
+            (double)r->peak_rss_bytes / 0x1p20, 100 * r->wait_fraction, 100 * r->active_fraction,
+            skew.hottest_rate, 100 * skew.rare_fraction, 100 * skew.half_fraction);
+    }
+}
+
+void stk_bench_write_table(const stk_bench_report *report, FILE *to)
+{
+    write_machine(report, to);
+    write_speeds(report, to);
+    if (report->count > 0) {
+        write_bytes(report, to);
+        write_rest(report, to);
+        write_store(report, to);
+    }
+    const stk_bench_peer *p = &report->peer;
+    if (!p->command)
+        return;
+    double ours = stk_bench_samples_median(&p->ours), theirs = stk_bench_samples_median(&p->theirs);
+    fprintf(to, "\n%s of %u tokens at depth %u, taken in turns, %u each\n",
+            p->is_prompt ? "prompt" : "decode", p->tokens, p->depth, p->ours.count);
+    fprintf(to, "%10.2f tokens/s (%.2f .. %.2f)  stoker\n", ours, stk_bench_samples_min(&p->ours),
+            stk_bench_samples_max(&p->ours));
+    fprintf(to, "%10.2f tokens/s (%.2f .. %.2f)  %s\n", theirs, stk_bench_samples_min(&p->theirs),
+            stk_bench_samples_max(&p->theirs), p->command);
+    fprintf(to, "%10.3f ratio\n", ours / theirs);
+}
+
+// A field of CSV (RFC 4180).
+static void write_text(const char *text, FILE *to)
+{
+    if (!text[strcspn(text, ",\"\r\n")]) {
+        fputs(text, to);
+        return;
+    }
+    fputc('"', to);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', to);
+        fputc(*text, to);
+    }
+    fputc('"', to);
+}
+
+static void write_row(const stk_bench_report *report, const stk_bench_result *r, FILE *to)
+{
+    const stk_bench_machine *m = &report->machine;
+    const char *texts[] = {m->commit, m->version, m->date, m->cpu};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        write_text(texts[i], to);
+        fputc(',', to);
+    }
+    fprintf(to, "%u,%llu,%llu,%.2f,%s,", m->cores, (unsigned long long)m->memory_bytes,
+            (unsigned long long)m->llc_bytes, m->load_average,
+            stk_bench_is_noisy(report, r) ? "noisy" : "quiet");
+    write_text(report->model_file, to);
+    fprintf(to, ",%llu,%s,%s,%u,%u,%u,%u,%u,%.4f,%.4f,%.4f,", (unsigned long long)r->weight_bytes,
+            report->kernels, r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads,
+            r->batch_rows, r->tokens_per_s.count, stk_bench_samples_median(&r->tokens_per_s),
+            stk_bench_samples_min(&r->tokens_per_s), stk_bench_samples_max(&r->tokens_per_s));
+    if (r->is_prompt)
+        fprintf(to, "%.6f", r->first_token_s);
+    fprintf(to, ",%.3f,%llu,%.0f", r->load_s, (unsigned long long)r->peak_rss_bytes,
+            r->bytes_per_token);
+    for (int c = 0; c < STK_COMPONENT_COUNT; c++)
+        fprintf(to, ",%.0f", r->bytes[c]);
+    stk_bench_skew skew = stk_bench_skew_of(r);
+    fprintf(to, ",%.0f,%.0f,%.4f,%.4f,%s,%.4f,%.4f,%.4f,", r->operations_per_token,
+            stk_bench_samples_median(&r->bandwidth), r->roofline_fraction, r->wait_fraction,
+            r->limit, r->active_fraction, skew.hottest_rate, skew.rare_fraction);
+    fprintf(to, "%llu,%.4f,%.0f,%.6f\n", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
+            r->disk_bytes_per_token, r->stall_s_per_token);
+}
+
+void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
+{
+    fputs("commit,version,date,cpu,cores,memory_bytes,llc_bytes,load_average,noise,model,"
+          "weight_bytes,kernels,kind,tokens,depth,threads,batch_rows,samples,tokens_per_s_median,"
+          "tokens_per_s_min,tokens_per_s_max,first_token_s,load_s,peak_rss_bytes,bytes_per_token",
+          to);
+    for (int c = 0; c < STK_COMPONENT_COUNT; c++)
+        fprintf(to, ",bytes_%s", stk_component_name((stk_component)c));
+    fputs(",operations_per_token,bandwidth_bytes_per_s,roofline_fraction,wait_fraction,limit,"
+          "active_fraction,hottest_expert_rate,rare_expert_fraction,memory_limit_bytes,hit_rate,"
+          "disk_bytes_per_token,stall_s_per_token\n",
+          to);
+    for (uint32_t i = 0; i < report->count; i++)
+        write_row(report, &report->results[i], to);
+}

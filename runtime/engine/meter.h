@@ -1,0 +1,66 @@
+// engine/meter.h: the hooks by which the forward pass feeds a session's metrics. Not for other
+// rooms.
+#ifndef STK_ENGINE_METER_H
+#define STK_ENGINE_METER_H
+
+#include "base/team.h"
+#include "engine/metrics.h"
+#include "store/expert_layout.h"
+
+struct stk_expert_scratch;
+
+// Bytes of one layer's experts.
+typedef struct stk_expert_cost {
+    uint64_t gate;        // an expert
+    uint64_t up_neuron;   // an active neuron
+    uint64_t down_neuron; // likewise
+    uint64_t down_group;  // a group of 32 neurons with an active one
+} stk_expert_cost;
+
+stk_expert_cost stk_expert_cost_of(const stk_expert_layout *layout);
+
+// What one worker writes.
+typedef struct stk_meter_slot {
+    _Alignas(64) uint64_t *active_neurons; // [layer]
+    uint64_t last_ns;                      // end of its last phase
+    stk_span *spans;                       // [spans_max], a ring
+    uint64_t span_count;                   // ever written
+} stk_meter_slot;
+
+typedef struct stk_meter {
+    bool is_timing; // changes between forwards only
+    uint32_t worker_count, groups, spans_max;
+    uint64_t forward_bytes[STK_COMPONENT_COUNT];    // weights that every forward reads
+    uint64_t token_operations[STK_COMPONENT_COUNT]; // dense products of one token
+    stk_expert_cost *costs;                         // [layer]
+    uint64_t *expert_use;                           // [layer][expert]
+    uint64_t *active_neurons;                       // [layer], summed on read
+    uint64_t (*busy_ns)[STK_PHASE_COUNT];           // [layer + 1]
+    uint64_t (*wait_ns)[STK_PHASE_COUNT];
+    // [expert][group]: neurons of this layer that some row left active. Written between the
+    // barriers of the experts' phase (relaxed; the barrier orders), read and cleared after it.
+    _Atomic uint32_t *touched;
+    stk_meter_slot *slots; // [worker]
+    stk_metrics view;
+} stk_meter;
+
+// STK_NO_MEMORY: not logged.
+STK_CHECKED stk_status stk_meter_open(stk_session *session, uint32_t trace_forwards);
+void stk_meter_close(stk_session *session);
+
+// Every worker, when a forward begins, and in place of the barrier that ends a phase.
+void stk_meter_begin(stk_session *session, stk_worker *worker);
+void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk_phase phase);
+
+// In the experts' phase: groups [begin, end) of `expert` were run for one row; scratch lists their
+// active neurons.
+void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scratch,
+                      uint32_t layer, uint32_t expert, uint32_t begin, uint32_t end);
+// One worker, after that phase and before the next layer's.
+void stk_meter_layer(stk_session *session, uint32_t layer);
+// Instead of it, when the forward failed: forgets the layer.
+void stk_meter_abandon(stk_session *session);
+// The caller's thread, after a forward and before the sequences grow.
+void stk_meter_forward(stk_session *session);
+
+#endif

@@ -1,0 +1,13 @@
+stk_test(bench_parts
+  SOURCES test_bench_parts.c ../runtime/cli/bench_compare.c ../runtime/cli/bench_samples.c
+          ../runtime/cli/svg.c ../runtime/cli/interrupt.c
+  LINK stk_base m)
+
+# The command on the bundled model. Needs bash and python3, whose json and xml check the reports.
+find_program(STK_PYTHON3 python3)
+if(TARGET stoker AND STK_PYTHON3)
+  add_test(NAME bench COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_bench.sh
+           $<TARGET_FILE:stoker> ${PROJECT_SOURCE_DIR}/models/stories-q4_0.gguf ${STK_PYTHON3}
+           ${CMAKE_CURRENT_SOURCE_DIR}/check_bench.py)
+  set_tests_properties(bench PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 RUN_SERIAL TRUE)
+endif()

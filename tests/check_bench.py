@@ -1,0 +1,121 @@
+"""check_bench.py KIND FILE: whether a report of stoker bench is what bench/README.md promises.
+
+KIND is json, csv, html or trace. Says what is wrong and ends with 1. Speeds are checked against
+each other only, never against a machine.
+"""
+import csv
+import json
+import math
+import sys
+import xml.etree.ElementTree
+
+COMPONENTS = ["embedding", "attention", "kv", "router", "gate", "up", "down", "head"]
+LIMITS = ["bandwidth", "cache", "disk", "barriers", "compute"]
+
+
+def check(condition, what):
+    if not condition:
+        sys.exit(f"check_bench: {what}")
+
+
+def close(a, b):
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def check_result(r):
+    text = {"kind": ["prompt", "decode"], "limit": LIMITS}
+    for key, allowed in text.items():
+        check(r.get(key) in allowed, f"{key} is {r.get(key)}")
+    for key in ["tokens", "depth", "threads", "peak_rss_bytes"]:
+        check(type(r.get(key)) is int and r[key] >= 0, f"{key} is {r.get(key)}")
+    for key in ["tokens_per_s_median", "tokens_per_s_min", "tokens_per_s_max", "bytes_per_token",
+                "bandwidth_bytes_per_s", "roofline_fraction", "operations_per_s", "load_s"]:
+        check(type(r.get(key)) is float and r[key] > 0 and math.isfinite(r[key]),
+              f"{key} is {r.get(key)}")
+    samples = sorted(r["samples"])
+    check(len(samples) >= 3, "fewer than 3 samples")
+    check(samples[0] == r["tokens_per_s_min"] and samples[-1] == r["tokens_per_s_max"], "min, max")
+    middle = (samples[len(samples) // 2] + samples[(len(samples) - 1) // 2]) / 2
+    check(close(middle, r["tokens_per_s_median"]), "median")
+    check(list(r["bytes_by_component"]) == COMPONENTS, "components")
+    check(close(sum(r["bytes_by_component"].values()), r["bytes_per_token"]), "sum of components")
+    check(close(r["bytes_per_token"] * r["tokens_per_s_median"] / r["bandwidth_bytes_per_s"],
+                r["roofline_fraction"]), "roofline")
+    check(len(r["bandwidth_samples"]) >= 2, "bandwidth before and after")
+    check(("first_token_s" in r) == (r["kind"] == "prompt"), "first_token_s")
+    check(0 < r["active_fraction"] < 1, "active_fraction")
+    store = r["store"]
+    check(0 <= store["hit_rate"] <= 1 and store["stall_s_per_token"] >= 0, "store")
+    check((store["disk_bytes_per_token"] > 0) == (store["hit_rate"] < 1), "reads without misses")
+    if store["memory_limit_bytes"] == 0:
+        check(store["hit_rate"] == 1, "misses without a limit")
+    check_layers(r)
+
+
+def check_layers(r):
+    layers, outside = r["layers"][:-1], r["layers"][-1]
+    used = {sum(layer["expert_use"]) for layer in layers}
+    check(len(used) == 1 and used.pop() % r["tokens"] == 0, "uses of experts")
+    for layer in layers:
+        check(layer["busy_us"]["experts"] > 0, "no time for experts")
+        check("head" not in layer["busy_us"], "a head inside a layer")
+    check(outside["busy_us"]["head"] > 0, "no time for the head")
+
+
+def check_json(path):
+    report = json.load(open(path, encoding="utf-8"))
+    machine = report["machine"]
+    for key in ["cpu", "kernels", "commit", "version", "date"]:
+        check(isinstance(machine.get(key), str) and machine[key], f"machine.{key}")
+    for key in ["cores", "threads", "memory_bytes", "llc_bytes"]:
+        check(isinstance(machine.get(key), int), f"machine.{key}")
+    check(report["results"], "no results")
+    for r in report["results"]:
+        check_result(r)
+    for r in report["results"]:
+        print(r["kind"], r["tokens"], r["depth"], r["threads"], r["store"]["memory_limit_bytes"])
+    if "compare" in report:
+        c = report["compare"]
+        check(len(c["samples"]) == len(c["stoker_samples"]) >= 3, "alternations")
+        check(close(c["ratio"], c["stoker_tokens_per_s_median"] / c["tokens_per_s_median"]), "ratio")
+        print("compare", c["kind"], c["tokens"], c["tokens_per_s_median"], c["command"])
+
+
+def check_csv(path):
+    rows = list(csv.DictReader(open(path, newline="", encoding="utf-8"), strict=True))
+    check(rows, "no rows")
+    for row in rows:
+        check(None not in row and None not in row.values(), "columns")
+        check(row["limit"] in LIMITS and row["noise"] in ["noisy", "quiet"], "words")
+        total = sum(float(row["bytes_" + c]) for c in COMPONENTS)
+        check(abs(total - float(row["bytes_per_token"])) <= len(COMPONENTS), "sum of components")
+        print(row["kind"], row["tokens"], row["model"])
+
+
+def check_html(path):
+    text = open(path, encoding="utf-8").read()
+    root = xml.etree.ElementTree.fromstring(text.replace("<!DOCTYPE html>", "", 1))
+    check(root.tag == "html", "root")
+    for word in ["http", "src=", "url(", "<script", "@import"]:
+        check(word not in text, f"the page asks for something: {word}")
+    check(text.count('role="img"') == 6, "six charts")
+    check("prefers-color-scheme:dark" in text, "dark theme")
+    check("nan" not in text and "inf" not in text.replace("info", ""), "numbers")
+
+
+def check_trace(path):
+    events = json.load(open(path, encoding="utf-8"))["traceEvents"]
+    spans = [e for e in events if e["ph"] == "X"]
+    workers = {e["tid"] for e in spans}
+    check(workers == {0, 1}, f"workers {workers}")
+    for worker in workers:
+        mine = [e for e in spans if e["tid"] == worker]
+        check(all(e["dur"] >= 0 and e["ts"] >= 0 for e in mine), "negative times")
+        check(all(b["ts"] >= a["ts"] for a, b in zip(mine, mine[1:])), "order")
+        names = [e["name"] for e in mine]
+        check(names.count("embed") == 1 and names.count("head") == 1, "more than one token")
+        check(names.count("experts") == names.count("attend") > 1, "layers")
+
+
+{"json": check_json, "csv": check_csv, "html": check_html, "trace": check_trace}[sys.argv[1]](
+    sys.argv[2])

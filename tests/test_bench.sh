@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# test_bench.sh STOKER MODEL PYTHON CHECKER: every format of stoker bench, comparing, wrong values.
+set -u
+stoker=$(realpath "$1") model=$(realpath "$2") python=$3 checker=$(realpath "$4")
+[ -r "$model" ] || exit 77
+dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failures=0
+
+fail()
+{
+    printf 'FAILED: %s\n' "$*"
+    head -c 600 err 2>/dev/null | sed 's/^/  stderr: /'
+    failures=$((failures + 1))
+}
+
+# bench CODE ARGUMENT...: a small run; output in out and err
+bench()
+{
+    local code=$1 got
+    shift
+    "$stoker" bench "$model" --quick "$@" >out 2>err </dev/null
+    got=$?
+    [ $got -eq "$code" ] || fail "bench $* ended with $got, not $code"
+}
+
+says() { grep -qF -- "$1" err || fail "standard error lacks: $1"; }
+check() { "$python" "$checker" "$@" >checked 2>err || fail "check $*"; }
+same() { [ "$(cat checked)" = "$1" ] || fail "measured '$(cat checked)', not '$1'"; }
+
+# --- JSON: all points, in order
+bench 0 -o json --prompt 20,0 --gen 5 --depth 0,40 --threads 1,2
+check json out
+same 'prompt 20 0 1 0
+decode 5 0 1 0
+prompt 20 40 1 0
+decode 5 40 1 0
+prompt 20 0 2 0
+decode 5 0 2 0
+prompt 20 40 2 0
+decode 5 40 2 0'
+
+# --- a memory limit, a file of text, another program
+bench 1 --memory 1MiB
+least=$(sed -n 's/.*give --memory \([0-9]*\)MiB or more.*/\1/p' err)
+[ -n "$least" ] || fail 'no least memory was named'
+limit=$((least + 4)) # holds part of the experts
+printf 'The sea was calm and the little boat went far away from home. ' >text.txt
+bench 0 -o json --prompt 0 --gen 5 --threads 2 --memory ${limit}MiB -f text.txt --reps 4 --out report.json \
+    --trace trace.json --compare 'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2'
+[ -s out ] && fail 'something was written besides --out'
+check json report.json
+same "decode 5 0 2 $((limit << 20))
+compare decode 5 12.5 "'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2'
+[ "$(wc -l <runs)" -eq 4 ] || fail "the command ran $(wc -l <runs) times, not 4"
+check trace trace.json
+
+# --- the other formats
+bench 0 -o csv --prompt 20 --gen 5
+check csv out
+same "prompt 20 $(basename "$model")
+decode 5 $(basename "$model")"
+bench 0 -o html --prompt 20 --gen 5 --threads 2 --compare 'echo "<b>&" 3 tok/s'
+check html out
+bench 0 --prompt 20 --gen 5 --compare 'echo 3 tok/s'
+for word in '^prompt +20 ' '^decode +5 ' 'last-level cache' 'MB per token' 'ratio$'; do
+    grep -qE "$word" out || fail "the table lacks $word"
+done
+
+# --- the prompt's experts are those of its text, not of one token repeated
+bench 0 -o json --prompt 64 --gen 0
+"$python" -c '
+import json
+for layer in json.load(open("out"))["results"][0]["layers"][:-1]:
+    assert sum(n > 0 for n in layer["expert_use"]) > 8, layer["expert_use"]' ||
+    fail 'the prompt wakes few experts'
+
+# --- wrong values
+for bad in --prompt=x --gen=-1 "--depth=1," "--threads=1,,2" --prompt= --gen=99999999999 --reps=2 \
+    --memory=huge "--memory=1GiB," --output=xml; do
+    bench 2 "$bad"
+    says "--${bad:2:3}"
+    [ -s out ] && fail "$bad wrote to standard output"
+done
+bench 2 --prompt 0 --gen 0
+says 'nothing to measure'
+bench 2 --gen 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+says 'more than 16'
+bench 1 --gen 5 --prompt 0 --compare 'echo nothing; exit 3'
+says 'exit code 3'
+bench 1 --gen 5 --prompt 0 --compare 'echo nothing of interest'
+says 'printed no speed'
+bench 1 --gen 5 --prompt 0 --compare 'kill -9 $$'
+says 'signal 9'
+bench 1 --gen 5 --prompt 0 --out no-such-folder/file
+says 'no-such-folder/file: No such file'
+bench 1 --gen 5 --prompt 0 --trace no-such-folder/file
+says 'no-such-folder/file: No such file'
+bench 1 -f no-such.txt
+says no-such.txt
+: >empty.txt
+bench 1 -f empty.txt
+says 'no tokens'
+"$stoker" bench no-such.gguf >out 2>err && fail 'a missing model went unnoticed'
+says no-such.gguf
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }

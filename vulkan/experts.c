@@ -1,0 +1,298 @@
+// Jobs: what a job needs is taken and its commands are recorded at open; a submission only writes
+// the input and the number of workgroups, which the device reads from there.
+#include "vulkan/experts_impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+// A decoding step has a few rows; where input is copied, it is not worth copying room for a
+// prompt's.
+enum { FEW_ROWS = 4, FEW_PAIRS = 64, PAIR_BYTES = 16, PAIRS_AT = 256 };
+
+static uint64_t round_up(uint64_t value)
+{
+    return (value + 255) / 256 * 256;
+}
+
+static job_layout layout_of(const stk_vk_experts_options *o)
+{
+    job_layout l = {.pairs_at = PAIRS_AT};
+    uint64_t rows = o->rows_max, width = o->bundle.width;
+    l.q_at = round_up(l.pairs_at + (uint64_t)o->pairs_max * PAIR_BYTES);
+    l.d_at = round_up(l.q_at + rows * width);
+    l.sum_at = round_up(l.d_at + rows * (width / 8));
+    l.bytes = round_up(l.sum_at + rows * (width / 8));
+    return l;
+}
+
+// h, then q, then d of every pair.
+static uint64_t inner_bytes(const stk_vk_experts_options *o)
+{
+    uint64_t ffn = o->bundle.ffn_width;
+    return round_up(o->pairs_max * ffn * 4) + round_up(o->pairs_max * ffn) +
+           round_up(o->pairs_max * (ffn / 8));
+}
+
+uint64_t stk_vk_experts_bytes(const stk_vk_experts_options *o)
+{
+    uint64_t job = layout_of(o).bytes + inner_bytes(o) +
+                   round_up((uint64_t)o->pairs_max * o->bundle.width * 4);
+    return o->resident_slots * o->slot_bytes + o->jobs_max * job;
+}
+
+static uint32_t chunks(const stk_vk_experts_options *o)
+{
+    return (o->bundle.width + 127) / 128; // of outputs, in both down shaders
+}
+
+static stk_status record_inner(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands)
+{
+    const stk_vk_experts_options *o = &e->options;
+    const stk_bundle *b = &o->bundle;
+    VkDeviceAddress in = job->local.address, h = job->inner.address;
+    VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
+    VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
+    const VkDeviceAddress addresses[] = {in + e->layout.pairs_at,
+                                         in + e->layout.q_at,
+                                         in + e->layout.d_at,
+                                         in + e->layout.sum_at,
+                                         h,
+                                         hq,
+                                         hd};
+    const uint32_t constants[] = {b->width, (uint32_t)(o->bundle_at / 16), b->group_bytes / 16,
+                                  b->scales_bytes / 16, b->run_bytes / 16};
+    stk_status status = stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner, addresses,
+                                    constants);
+    if (status == STK_OK)
+        e->vk->fn.CmdDispatchIndirect(commands, job->local.handle, job->local.at);
+    return status;
+}
+
+static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands)
+{
+    const stk_vk_experts_options *o = &e->options;
+    const stk_bundle *b = &o->bundle;
+    VkDeviceAddress pairs = job->local.address + e->layout.pairs_at, h = job->inner.address;
+    VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
+    VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
+    uint32_t at = (uint32_t)(o->bundle_at / 4), groups = b->ffn_width / 32;
+    const VkDeviceAddress outputs[] = {pairs, hq, hd, job->output.address};
+    const uint32_t outputs_constants[] = {
+        b->width,         groups,         at, b->group_bytes / 4, b->scales_bytes / 4,
+        b->run_bytes / 4, b->up_bytes / 4};
+    const VkDeviceAddress neurons[] = {pairs, h, job->output.address};
+    const uint32_t neurons_constants[] = {b->width,           groups,           at,
+                                          b->group_bytes / 4, b->run_bytes / 4, b->up_bytes / 4};
+    stk_status status =
+        b->scales_bytes != 0
+            ? stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_down, outputs, outputs_constants)
+            : stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_down_t, neurons, neurons_constants);
+    if (status == STK_OK)
+        e->vk->fn.CmdDispatchIndirect(commands, job->local.handle,
+                                      job->local.at + sizeof(VkDispatchIndirectCommand));
+    return status;
+}
+
+// Copies the input of up to that many rows and pairs to where the device reads it.
+static void record_input_copy(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
+                              uint32_t rows, uint32_t pairs)
+{
+    const job_layout *l = &e->layout;
+    uint64_t width = e->options.bundle.width;
+    const uint64_t at[4] = {0, l->q_at, l->d_at, l->sum_at};
+    const uint64_t bytes[4] = {PAIRS_AT + (uint64_t)pairs * PAIR_BYTES, rows * width,
+                               rows * (width / 8), rows * (width / 8)};
+    VkBufferCopy regions[4];
+    for (int i = 0; i < 4; i++)
+        regions[i] = (VkBufferCopy){job->input.at + at[i], job->local.at + at[i], bytes[i]};
+    e->vk->fn.CmdCopyBuffer(commands, job->input.handle, job->local.handle, 4, regions);
+    stk_vk_barrier(e->vk, commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
+                   VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                   VK_ACCESS_INDIRECT_COMMAND_READ_BIT | VK_ACCESS_SHADER_READ_BIT);
+}
+
+static stk_status record_job(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
+                             uint32_t rows, uint32_t pairs)
+{
+    stk_vk *vk = e->vk;
+    stk_status status = stk_vk_commands_begin(vk, commands, false);
+    if (status != STK_OK)
+        return status;
+    if (job->local.handle != job->input.handle || job->local.at != job->input.at)
+        record_input_copy(e, job, commands, rows, pairs);
+    status = record_inner(e, job, commands);
+    stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
+                   VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_READ_BIT);
+    if (status == STK_OK)
+        status = record_down(e, job, commands);
+    stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
+                   VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+    return status == STK_OK ? stk_vk_commands_end(vk, commands) : status;
+}
+
+static stk_status open_job(stk_vk_experts *e, expert_job *job)
+{
+    stk_vk *vk = e->vk;
+    const stk_vk_experts_options *o = &e->options;
+    uint32_t few_rows = o->rows_max < FEW_ROWS ? o->rows_max : FEW_ROWS;
+    uint32_t few_pairs = o->pairs_max < FEW_PAIRS ? o->pairs_max : FEW_PAIRS;
+    stk_status status = stk_vk_buffer_take(vk, STK_VK_LOCAL, e->layout.bytes, &job->local);
+    if (status == STK_OK && job->local.mapped)
+        job->input = job->local;
+    else if (status == STK_OK)
+        status = stk_vk_buffer_take(vk, STK_VK_UPLOAD, e->layout.bytes, &job->input);
+    if (status == STK_OK)
+        status = stk_vk_buffer_take(vk, STK_VK_LOCAL, inner_bytes(o), &job->inner);
+    if (status == STK_OK)
+        status = stk_vk_buffer_take(vk, STK_VK_READBACK,
+                                    (uint64_t)o->pairs_max * o->bundle.width * 4, &job->output);
+    for (int i = 0; i < COPIES && status == STK_OK; i++) {
+        status = stk_vk_commands_take(vk, &vk->compute, &job->commands[i]);
+        if (status == STK_OK)
+            status = record_job(e, job, job->commands[i], i == 0 ? few_rows : o->rows_max,
+                                i == 0 ? few_pairs : o->pairs_max);
+    }
+    return status;
+}
+
+static void close_job(stk_vk_experts *e, expert_job *job)
+{
+    if (job->local.mapped)
+        job->input = (stk_vk_buffer){0};
+    stk_vk_buffer_give(e->vk, &job->input);
+    stk_vk_buffer_give(e->vk, &job->local);
+    stk_vk_buffer_give(e->vk, &job->inner);
+    stk_vk_buffer_give(e->vk, &job->output);
+    for (int i = 0; i < COPIES; i++)
+        if (job->commands[i])
+            e->vk->fn.FreeCommandBuffers(e->vk->device, e->vk->compute.pool, 1, &job->commands[i]);
+}
+
+static bool are_valid(const stk_vk_experts_options *o)
+{
+    return o->jobs_max >= 1 && o->jobs_max <= JOBS_MAX && o->rows_max >= 1 && o->pairs_max >= 1 &&
+           o->pairs_max <= 65535 && o->slot_bytes % 4096 == 0 && o->bundle_at % 64 == 0 &&
+           o->slot_bytes < UINT32_MAX && o->bundle.width % 32 == 0 && o->bundle.width > 0 &&
+           o->bundle.ffn_width % 32 == 0 && o->bundle.ffn_width > 0 &&
+           o->bundle_at + stk_bundle_bytes(&o->bundle) <= o->slot_bytes;
+}
+
+stk_status stk_vk_experts_open(const stk_vk_experts_options *options, stk_vk_experts **out)
+{
+    if (!are_valid(options))
+        return STK_INVALID;
+    stk_vk_experts *e = calloc(1, sizeof *e);
+    if (!e)
+        return STK_NO_MEMORY;
+    e->vk = options->vk;
+    e->options = *options;
+    e->layout = layout_of(options);
+    e->copier = e->vk->transfer.handle ? &e->vk->transfer : &e->vk->compute;
+    stk_status status = stk_vk_experts_open_slots(e);
+    for (uint32_t i = 0; i < options->jobs_max && status == STK_OK; i++)
+        status = open_job(e, &e->jobs[i]);
+    if (status != STK_OK) {
+        stk_vk_experts_close(&e);
+        return status;
+    }
+    *out = e;
+    return STK_OK;
+}
+
+void stk_vk_experts_close(stk_vk_experts **pointer)
+{
+    stk_vk_experts *e = *pointer;
+    if (!e)
+        return;
+    (void)e->vk->fn.DeviceWaitIdle(e->vk->device);
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        close_job(e, &e->jobs[i]);
+    stk_vk_experts_close_slots(e);
+    free(e);
+    *pointer = NULL;
+}
+
+static bool in_range(const stk_vk_experts *e, uint32_t row_count, const stk_vk_pair *pairs,
+                     uint32_t pair_count)
+{
+    uint32_t slots = e->options.resident_slots + e->imported_count;
+    if (row_count > e->options.rows_max || pair_count > e->options.pairs_max || pair_count == 0)
+        return false;
+    for (uint32_t i = 0; i < pair_count; i++)
+        if (pairs[i].row >= row_count || pairs[i].slot >= slots)
+            return false;
+    return true;
+}
+
+static void write_input(stk_vk_experts *e, expert_job *job, const stk_vk_row *rows,
+                        uint32_t row_count, const stk_vk_pair *pairs, uint32_t pair_count)
+{
+    const stk_vk_experts_options *o = &e->options;
+    uint8_t *in = job->input.mapped;
+    size_t width = o->bundle.width, scales = width / 32 * 4;
+    const VkDispatchIndirectCommand counts[2] = {{o->bundle.ffn_width / 32, pair_count, 1},
+                                                 {chunks(o), pair_count, 1}};
+    memcpy(in, counts, sizeof counts);
+    for (uint32_t i = 0; i < pair_count; i++) {
+        uint8_t *to = in + e->layout.pairs_at + (size_t)i * PAIR_BYTES;
+        memcpy(to, &e->slots[pairs[i].slot].address, 8);
+        memcpy(to + 8, &pairs[i].row, 4);
+        memset(to + 12, 0, 4);
+    }
+    for (uint32_t r = 0; r < row_count; r++) {
+        memcpy(in + e->layout.q_at + r * width, rows[r].q, width);
+        memcpy(in + e->layout.d_at + r * scales, rows[r].d, scales);
+        memcpy(in + e->layout.sum_at + r * scales, rows[r].sum, scales);
+    }
+}
+
+stk_status stk_vk_experts_submit(stk_vk_experts *e, const stk_vk_row *rows, uint32_t row_count,
+                                 const stk_vk_pair *pairs, uint32_t pair_count, uint32_t *out_job)
+{
+    uint32_t index = 0;
+    if (!in_range(e, row_count, pairs, pair_count))
+        return STK_INVALID;
+    while (index < e->options.jobs_max && e->jobs[index].taken)
+        index++;
+    if (index == e->options.jobs_max)
+        return STK_BUSY;
+    expert_job *job = &e->jobs[index];
+    write_input(e, job, rows, row_count, pairs, pair_count);
+    bool few = row_count <= FEW_ROWS && pair_count <= FEW_PAIRS;
+    stk_status status = stk_vk_submit(e->vk, &e->vk->compute, job->commands[few ? 0 : 1],
+                                      e->uploaded_value != 0 ? e->copier : NULL, e->uploaded_value,
+                                      &job->value);
+    if (status != STK_OK)
+        return status;
+    for (uint32_t i = 0; i < pair_count; i++)
+        e->slots[pairs[i].slot].used_value = job->value;
+    job->taken = true;
+    *out_job = index;
+    return STK_OK;
+}
+
+stk_status stk_vk_experts_poll(stk_vk_experts *e, uint32_t job)
+{
+    assert(job < e->options.jobs_max && e->jobs[job].taken);
+    return stk_vk_poll(e->vk, &e->vk->compute, e->jobs[job].value);
+}
+
+stk_status stk_vk_experts_wait(stk_vk_experts *e, uint32_t job)
+{
+    assert(job < e->options.jobs_max && e->jobs[job].taken);
+    return stk_vk_wait(e->vk, &e->vk->compute, e->jobs[job].value);
+}
+
+const float *stk_vk_experts_output(const stk_vk_experts *e, uint32_t job, uint32_t pair)
+{
+    assert(job < e->options.jobs_max && pair < e->options.pairs_max);
+    return (const float *)(const void *)e->jobs[job].output.mapped +
+           (size_t)pair * e->options.bundle.width;
+}
+
+void stk_vk_experts_release(stk_vk_experts *e, uint32_t job)
+{
+    assert(job < e->options.jobs_max);
+    e->jobs[job].taken = false;
+}

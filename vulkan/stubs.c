@@ -1,0 +1,135 @@
+// The room where it is built without Vulkan: nothing is supported, and the log says why.
+#include "vulkan/device.h"
+#include "vulkan/experts.h"
+#include "vulkan/run.h"
+
+static stk_status absent(const stk_log *log)
+{
+    stk_info(log, "vulkan: this program was built without it");
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_devices(const stk_log *log, stk_vk_device_info *out, uint32_t *count)
+{
+    (void)out;
+    *count = 0;
+    return absent(log);
+}
+
+stk_status stk_vk_open(const stk_vk_options *options, stk_vk **out)
+{
+    (void)out;
+    return absent(options->log);
+}
+
+void stk_vk_close(stk_vk **vk)
+{
+    *vk = NULL;
+}
+
+const stk_vk_device_info *stk_vk_info(const stk_vk *vk)
+{
+    (void)vk;
+    static const stk_vk_device_info none;
+    return &none;
+}
+
+uint64_t stk_vk_memory_bytes(const stk_vk *vk)
+{
+    (void)vk;
+    return 0;
+}
+
+uint64_t stk_vk_memory_bytes_max(const stk_vk *vk)
+{
+    (void)vk;
+    return 0;
+}
+
+uint32_t stk_vk_validation_messages(const stk_vk *vk)
+{
+    (void)vk;
+    return 0;
+}
+
+bool stk_vk_cache_was_read(const stk_vk *vk)
+{
+    (void)vk;
+    return false;
+}
+
+stk_status stk_vk_run(stk_vk *vk, stk_vk_shader shader, const stk_vk_run_buffer *buffers,
+                      uint32_t buffer_count, const uint32_t *constants, uint32_t constant_count,
+                      const uint32_t groups[3])
+{
+    (void)vk, (void)shader, (void)buffers, (void)buffer_count;
+    (void)constants, (void)constant_count, (void)groups;
+    return STK_UNSUPPORTED;
+}
+
+const char *stk_vk_shader_name(stk_vk_shader shader)
+{
+    (void)shader;
+    return "none";
+}
+
+uint64_t stk_vk_experts_bytes(const stk_vk_experts_options *options)
+{
+    (void)options;
+    return 0;
+}
+
+stk_status stk_vk_experts_open(const stk_vk_experts_options *options, stk_vk_experts **out)
+{
+    (void)options, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+void stk_vk_experts_close(stk_vk_experts **experts)
+{
+    *experts = NULL;
+}
+
+stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot, const void *from)
+{
+    (void)experts, (void)slot, (void)from;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_import(stk_vk_experts *experts, void *host, uint32_t count,
+                                 uint32_t *out_first)
+{
+    (void)experts, (void)host, (void)count, (void)out_first;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_submit(stk_vk_experts *experts, const stk_vk_row *rows,
+                                 uint32_t row_count, const stk_vk_pair *pairs, uint32_t pair_count,
+                                 uint32_t *out_job)
+{
+    (void)experts, (void)rows, (void)row_count, (void)pairs, (void)pair_count, (void)out_job;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_poll(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_experts_wait(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
+    return STK_UNSUPPORTED;
+}
+
+const float *stk_vk_experts_output(const stk_vk_experts *experts, uint32_t job, uint32_t pair)
+{
+    (void)experts, (void)job, (void)pair;
+    return NULL;
+}
+
+void stk_vk_experts_release(stk_vk_experts *experts, uint32_t job)
+{
+    (void)experts, (void)job;
+}
