@@ -171,29 +171,28 @@ static void ring_refused(void **state)
 {
     (void)state;
     atomic_store(&breaks.ring_refused, true);
-    stk_engine *engine = open_engine(STK_IO_AUTO, false, 1);
+    const stk_engine_options found = {.model_path = tiny,
+                                      .log = &logged.log,
+                                      .thread_count = 2,
+                                      .guess_layers = 1,
+                                      .ignores_sidecar = true,
+                                      .ignores_usage = true};
+    store_log_open(&logged);
+    stk_engine *engine = store_open_limited(&found);
+    assert_true(store_log_says(&logged, "io_uring is not available; reading with threads"));
     assert_string_equal(stk_expert_store_io_name(stk_engine_store(engine)), "threads");
     stk_session *session = store_session(engine);
     check_run(session, 5, NULL, "without io_uring");
     stk_session_close(&session);
     stk_engine_close(&engine);
 
-    // the line, and the refusal where io_uring was asked for by name
+    // where io_uring was asked for by name, that is an error
     store_log_open(&logged);
-    stk_engine_options options = {.model_path = tiny,
-                                  .log = &logged.log,
-                                  .thread_count = 1,
-                                  .ignores_sidecar = true,
-                                  .ignores_usage = true};
-    engine = store_open_limited(&options);
-    assert_true(store_log_says(&logged, "io_uring is not available; reading with threads"));
-    options.memory_bytes = stk_engine_memory(engine)->limit_bytes;
-    options.planned_session = &store_session_options;
-    stk_engine_close(&engine);
-    options.io = STK_IO_URING;
-    assert_int_equal(stk_engine_open(&options, &engine), STK_UNSUPPORTED);
-    assert_true(store_log_says(&logged, "io_uring"));
-    assert_true(logged.errors > 0);
+    stk_io *ring = NULL;
+    const stk_io_options options = {.kind = STK_IO_URING, .inflight_max = 4, .log = &logged.log};
+    assert_int_equal(stk_io_open(&options, &ring), STK_UNSUPPORTED);
+    assert_true(store_log_says(&logged, "io_uring is not available"));
+    assert_int_equal(logged.errors, 1);
     store_break_nothing();
 }
 
