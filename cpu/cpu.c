@@ -37,6 +37,8 @@ static uint32_t detect_isas(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
         isas |= STK_ISA_AVX512;
+    if ((isas & STK_ISA_AVX512) && stk_cpu_enable_amx())
+        isas |= STK_ISA_AMX;
 #endif
     return isas;
 }
@@ -50,6 +52,7 @@ static const struct {
     {"f32", STK_ISA_F32, STK_ISA_F32},
     {"avx2", STK_ISA_AVX2, STK_ISA_AVX2},
     {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
+    {"amx", STK_ISA_AMX, STK_ISA_AVX2 | STK_ISA_AVX512 | STK_ISA_AMX},
     {"neon", STK_ISA_NEON, STK_ISA_NEON},
 };
 
@@ -68,7 +71,7 @@ static stk_status allowed_isas(const char *mask, const stk_log *log, uint32_t *o
         *out = here & masks[i].allows;
         return STK_OK;
     }
-    return stk_fail(log, STK_INVALID, "no kernels are called '%s' (scalar, avx2, avx512, neon)",
+    return stk_fail(log, STK_INVALID, "no kernels are called '%s' (scalar, avx2, avx512, amx, neon)",
                     mask);
 }
 
@@ -94,6 +97,8 @@ stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
         stk_cpu_init_avx2(&cpu);
     if (isas & STK_ISA_AVX512)
         stk_cpu_init_avx512(&cpu);
+    if (isas & STK_ISA_AMX)
+        cpu.name = "amx";
 #endif
     *out = cpu;
     return STK_OK;

@@ -9,7 +9,7 @@
 #include "cpu/ref/ref.h"
 
 static uint64_t seed = 11;
-static const char *const masks[] = {"avx2", "avx512", "neon"};
+static const char *const masks[] = {"avx2", "avx512", "amx", "neon"};
 
 enum { N = 1536, HEADS = 7, POSITIONS = STK_SEGMENT_TOKENS };
 
