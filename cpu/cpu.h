@@ -25,6 +25,7 @@ enum {
     STK_SEGMENT_TOKENS = 256, // attention is computed and merged in segments of this many
     STK_EXPERT_PARTS = 4,     // an expert's neurons are summed in this many parts
     STK_HEAD_DIM_MAX = 512,
+    STK_ATTEND_QUERIES_MAX = 32, // that share one pass over keys and values
     STK_OUTPUT_PAD = 128, // outputs of down are written in multiples of this many floats
     STK_ROW_PAD = 16,     // outputs of matmul likewise
 };
@@ -76,12 +77,19 @@ typedef struct stk_attend_state {
     float l;
 } stk_attend_state;
 
-// One segment for `heads` query heads that share a KV head: q[heads][head_dim]; k and v are halves
-// [position][head_dim] from the segment's start; positions [begin, end) are visible, begin < end
-// <= STK_SEGMENT_TOKENS. Overwrites states[heads]. head_dim is a multiple of 16. Section 6.
-typedef void (*stk_attend_fn)(const float *q, uint32_t heads, uint32_t head_dim, const uint16_t *k,
-                              const uint16_t *v, uint32_t begin, uint32_t end, float scale,
-                              stk_attend_state *states);
+// A query head of one row and the positions [begin, end) of a segment it may see, begin < end <=
+// STK_SEGMENT_TOKENS. `state` is the result; its o[head_dim], 64-byte aligned, is the caller's.
+typedef struct stk_attend_query {
+    const float *q; // [head_dim], 64-byte aligned
+    uint32_t begin, end;
+    stk_attend_state state;
+} stk_attend_query;
+
+// One segment of a KV head for queries[count], count <= STK_ATTEND_QUERIES_MAX: k and v are halves
+// [position][head_dim] from the segment's start. Overwrites the states. head_dim is a multiple of
+// 16, at most STK_HEAD_DIM_MAX. Section 6.
+typedef void (*stk_attend_fn)(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                              const uint16_t *k, const uint16_t *v, float scale);
 // Merges a later segment's state into `into`.
 typedef void (*stk_attend_merge_fn)(stk_attend_state *into, const stk_attend_state *segment,
                                     uint32_t head_dim);

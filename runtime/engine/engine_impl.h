@@ -55,7 +55,7 @@ typedef struct stk_expert_scratch {
     uint32_t *first;  // [ffn/32 + 1]
     float *parts;     // [STK_EXPERT_PARTS][width padded]
     stk_act *acts;    // [tile]
-    float *attend_o;  // [2][heads per KV head][head_dim]
+    float *attend_o;  // [STK_ATTEND_QUERIES_MAX][head_dim]
 } stk_expert_scratch;
 
 enum { STK_EXPERT_TILE = 32 }; // tokens an expert takes at once
@@ -97,6 +97,7 @@ struct stk_session {
     stk_expert_scratch *workers; // [worker_count]
     float *logits;         // [batch][vocab padded to 16]
     size_t vocab_padded;
+    float attend_scale; // 1/sqrt(head_dim)
 };
 
 // Up to this many (row, expert) pairs the workers share single experts part by part; above it

@@ -1,5 +1,6 @@
 #include "engine/engine_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,8 +49,7 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         .first = carve(c, ffn / 32 + 1, sizeof *piece.first),
         .parts = carve(c, (uint64_t)STK_EXPERT_PARTS * s->width_padded, sizeof *piece.parts),
         .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
-        .attend_o = carve(c, (uint64_t)m->head_count / m->kv_head_count * m->head_dim,
-                          sizeof *piece.attend_o),
+        .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim, sizeof *piece.attend_o),
     };
     if (c->base)
         *w = piece;
@@ -162,6 +162,7 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
     s->batch_rows_max = batch;
     s->width_padded = (m->width + STK_OUTPUT_PAD - 1) / STK_OUTPUT_PAD * STK_OUTPUT_PAD;
     s->vocab_padded = (m->vocab_size + STK_ROW_PAD - 1) / STK_ROW_PAD * STK_ROW_PAD;
+    s->attend_scale = 1.0f / sqrtf((float)m->head_dim);
     stk_status status = take_kv(s, options->full_kv);
     if (status == STK_OK)
         status = take_scratch(s);
