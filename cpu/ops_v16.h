@@ -57,6 +57,17 @@ static inline v16 v_exp(v16 x)
 // Positions that are turned into floats together, for all queries that see them.
 enum { ATTEND_BLOCK = 16 };
 
+// Asks for part `index` of `count` of rows [at, at+16), which need not exist. In parts, because
+// more requests than the core can have under way would stop the sums they are to overlap.
+static inline void prefetch_rows_v16(const uint16_t *rows, uint32_t head_dim, uint32_t at,
+                                     uint32_t index, uint32_t count)
+{
+    const char *from = (const char *)(rows + (size_t)at * head_dim);
+    uint32_t lines = ATTEND_BLOCK * head_dim / 32;
+    for (uint32_t i = lines * index / count; i < lines * (index + 1) / count; i++)
+        __builtin_prefetch(from + 64 * (size_t)i);
+}
+
 // Rows [at, at+16) of k or v as floats out[16][head_dim]; only rows in [begin, end) are read, the
 // nearest of them stand in for the others.
 static inline void load_rows_v16(const uint16_t *rows, uint32_t head_dim, uint32_t at,
@@ -158,10 +169,12 @@ static inline int overlap_v16(const stk_attend_query *query, uint32_t at, uint32
 // Adds a block of values to every query that sees it, two queries at a time where they see the
 // same.
 static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
-                                 const float *v, uint32_t at, float (*p)[STK_SEGMENT_TOKENS])
+                                 const float *v, uint32_t at, float (*p)[STK_SEGMENT_TOKENS],
+                                 const uint16_t *ahead, uint32_t ahead_at)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t from, to, next_from, next_to;
+        prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
         if (!overlap_v16(&queries[i], at, &from, &to))
             continue;
         float *o = queries[i].state.o;
@@ -170,6 +183,7 @@ static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint
             add_values_v16(p[i] + at, p[i + 1] + at, v, head_dim, from, to, 1, o,
                            queries[i + 1].state.o);
             i++;
+            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
         } else {
             add_values_v16(p[i] + at, p[i] + at, v, head_dim, from, to, 0, o, o);
         }
@@ -179,6 +193,7 @@ static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint
 static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
                        const uint16_t *k, const uint16_t *v, float scale)
 {
+    enum { AHEAD = ATTEND_BLOCK }; // further would not fit in L1
     _Alignas(64) float p[STK_ATTEND_QUERIES_MAX][STK_SEGMENT_TOKENS];
     _Alignas(64) float rows[ATTEND_BLOCK * STK_HEAD_DIM_MAX];
     uint32_t begin = STK_SEGMENT_TOKENS, end = 0, from, to;
@@ -190,15 +205,20 @@ static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_
     v16 factor = v_set1(scale);
     for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
         load_rows_v16(k, head_dim, at, begin, end, rows);
-        for (uint32_t i = 0; i < count; i++)
+        const uint16_t *ahead = at + AHEAD < end ? k : v;
+        uint32_t ahead_at = at + AHEAD < end ? at + AHEAD : at + AHEAD - end + begin;
+        for (uint32_t i = 0; i < count; i++) {
+            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
             if (overlap_v16(&queries[i], at, &from, &to))
                 v_store(p[i] + at, v_mul(dots_v16(queries[i].q, rows, head_dim), factor));
+        }
     }
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
     for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
         load_rows_v16(v, head_dim, at, begin, end, rows);
-        add_block_v16(queries, count, head_dim, rows, at, p);
+        // Past the end of v comes the next segment, which starts with its keys.
+        add_block_v16(queries, count, head_dim, rows, at, p, at + AHEAD < end ? v : k, at + AHEAD);
     }
 }
 
