@@ -7,12 +7,17 @@
 #include <cpuid.h>
 
 #include "cpu/x86/x86.h"
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+#include "cpu/arm/arm.h"
 #endif
 
 static const stk_kernel kernels[] = {
 #define STK_KERNEL(op, isa, format, type, function)                                                \
-    {STK_OP_##op,          STK_ISA_##isa, STK_FORMAT_##format,                                     \
-     &stk_type_##type,     #function,     (void (*)(void))function},
+    {STK_OP_##op,      STK_ISA_##isa, STK_FORMAT_##format,                                         \
+     &stk_type_##type, #function,     (void (*)(void))function},
 #include "cpu/kernels.def"
 #undef STK_KERNEL
     {STK_OP_MATMUL, STK_ISA_REF, STK_FORMAT_COUNT, NULL, NULL, NULL},
@@ -39,6 +44,9 @@ static uint32_t detect_isas(void)
         isas |= STK_ISA_AVX512;
     if ((isas & STK_ISA_AVX512) && stk_cpu_enable_amx())
         isas |= STK_ISA_AMX;
+#elif defined(__aarch64__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        isas |= STK_ISA_NEON;
 #endif
     return isas;
 }
@@ -71,8 +79,8 @@ static stk_status allowed_isas(const char *mask, const stk_log *log, uint32_t *o
         *out = here & masks[i].allows;
         return STK_OK;
     }
-    return stk_fail(log, STK_INVALID, "no kernels are called '%s' (scalar, avx2, avx512, amx, neon)",
-                    mask);
+    return stk_fail(log, STK_INVALID,
+                    "no kernels are called '%s' (scalar, avx2, avx512, amx, neon)", mask);
 }
 
 stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
@@ -99,6 +107,9 @@ stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
         stk_cpu_init_avx512(&cpu);
     if (isas & STK_ISA_AMX)
         cpu.name = "amx";
+#elif defined(__aarch64__)
+    if (isas & STK_ISA_NEON)
+        stk_cpu_init_neon(&cpu);
 #endif
     *out = cpu;
     return STK_OK;

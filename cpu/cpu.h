@@ -13,12 +13,12 @@
 
 // Instruction sets a kernel may need. The order is the order of preference.
 typedef enum stk_isa {
-    STK_ISA_REF = 0,        // portable C, always there
-    STK_ISA_F32 = 1 << 0,   // test-only reference that does not quantise activations
-    STK_ISA_AVX2 = 1 << 1,  // AVX2, FMA, F16C
+    STK_ISA_REF = 0,         // portable C, always there
+    STK_ISA_F32 = 1 << 0,    // test-only reference that does not quantise activations
+    STK_ISA_AVX2 = 1 << 1,   // AVX2, FMA, F16C
     STK_ISA_AVX512 = 1 << 2, // AVX-512 F, BW, VL, DQ, VNNI (and all of AVX2's)
-    STK_ISA_NEON = 1 << 3,  // AArch64 with the dot-product and half-precision extensions
-    STK_ISA_AMX = 1 << 4,   // AMX int8 tiles (and all of AVX512's)
+    STK_ISA_NEON = 1 << 3,   // AArch64 with the dot-product extension
+    STK_ISA_AMX = 1 << 4,    // AMX int8 tiles (and all of AVX512's)
 } stk_isa;
 
 enum {
@@ -26,8 +26,8 @@ enum {
     STK_EXPERT_PARTS = 4,     // an expert's neurons are summed in this many parts
     STK_HEAD_DIM_MAX = 512,
     STK_ATTEND_QUERIES_MAX = 32, // that share one pass over keys and values
-    STK_OUTPUT_PAD = 128, // outputs of down are written in multiples of this many floats
-    STK_ROW_PAD = 16,     // outputs of matmul likewise
+    STK_OUTPUT_PAD = 128,        // outputs of down are written in multiples of this many floats
+    STK_ROW_PAD = 16,            // outputs of matmul likewise
 };
 
 // One row of activations: the floats and their Q8 form (arithmetic.md, section 1). Borrowed.
@@ -118,7 +118,8 @@ typedef struct stk_cpu {
 } stk_cpu;
 
 // Fills *out with the best kernels this machine has. mask: NULL for all, or the widest set allowed:
-// "scalar", "avx2", "avx512", "amx", "neon", or "f32" (tests). STK_INVALID: no such name, or not here.
+// "scalar", "avx2", "avx512", "amx", "neon", or "f32" (tests). STK_INVALID: no such name, or not
+// here.
 STK_CHECKED stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out);
 
 // Kernels for a matrix, looked up once when it is loaded; never NULL.

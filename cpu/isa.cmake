@@ -1,11 +1,18 @@
 # Kernels are compiled for the instruction set in their file name; cpu.c chooses at run time.
-file(GLOB avx2_sources ${PROJECT_SOURCE_DIR}/cpu/x86/*_avx2.c)
-set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-O3")
-# The AMX kernels spell the tile instructions in assembly; the rest of them is AVX-512.
-file(GLOB avx512_sources ${PROJECT_SOURCE_DIR}/cpu/x86/*_avx512.c
-  ${PROJECT_SOURCE_DIR}/cpu/x86/*_amx.c)
-set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS
-  "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mprefer-vector-width=512;-O3")
-if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set_source_files_properties(${avx2_sources} ${avx512_sources} PROPERTIES HEADER_FILE_ONLY ON)
-endif()
+# stk_isa(PATTERN PROCESSORS flags...): flags of the files that match; other processors skip them.
+function(stk_isa pattern processors)
+  file(GLOB sources ${PROJECT_SOURCE_DIR}/cpu/${pattern})
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${processors})$")
+    set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  else()
+    set_source_files_properties(${sources} PROPERTIES HEADER_FILE_ONLY ON)
+  endif()
+endfunction()
+
+stk_isa(x86/*_avx2.c "x86_64|AMD64" -mavx2 -mfma -mf16c -O3)
+stk_isa(x86/*_avx512.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+        -mavx512vnni -mprefer-vector-width=512 -O3)
+# The tile instructions are spelt in assembly; the rest of these files is AVX-512.
+stk_isa(x86/*_amx.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+        -mavx512vnni -mprefer-vector-width=512 -O3)
+stk_isa(arm/*_neon.c "aarch64|arm64" -march=armv8.2-a+dotprod -O3)

@@ -89,6 +89,56 @@ expect 1 run text.gguf -p x
 says text.gguf
 expect 1 run "$dir" -p x
 
+for command in run logits ppl tokenize; do # a download that broke off
+    head -c $(($(wc -c <"$model") / 2)) "$model" >half.gguf
+    case $command in
+    run) expect 1 run half.gguf -p x ;;
+    logits) expect 1 logits half.gguf -p x -o x ;;
+    ppl) expect 1 ppl half.gguf -f text.gguf ;;
+    tokenize) expect 1 tokenize half.gguf x ;;
+    esac
+    says 'half.gguf: '
+    says 'the file is truncated, download it again'
+done
+expect 1 run "$model" -f "$dir"
+says "$dir: Is a directory"
+if [ "$(id -u)" -ne 0 ]; then # root reads everything
+    echo text >secret && chmod 0 secret
+    expect 1 run "$model" -f secret
+    says 'secret: Permission denied'
+fi
+expect 1 run "$model" -p ''
+says 'the prompt is empty; give'
+expect 1 run "$model" -f /dev/null
+says '/dev/null is empty; give'
+expect 1 run "$model"
+says 'standard input is empty; give'
+[ -s out ] && fail 'an empty prompt wrote to standard output'
+
+# --- tokenize and synth on the shared modules
+expect 2 tokenize "$model" x --jsno
+says 'did you mean --json?'
+expect 2 tokenize "$model" x --ids --json
+says '--ids and --json exclude each other'
+yes 'once upon a time' | head -n 20000 >long.txt
+"$stoker" tokenize "$model" <long.txt 2>err | head -n 1 >out
+code=${PIPESTATUS[0]}
+[ "$code" -eq 0 ] && [ ! -s err ] || fail "tokenize into a closed pipe ended with $code"
+expect 2 synth tiyn -o x.gguf
+says "did you mean 'tiny'?"
+expect 2 synth tiny
+says '-o FILE'
+expect 2 synth tiny -o x.gguf --vocab 5
+says "--vocab: '5' is not a whole number from 259"
+expect 0 synth tiny -o x.gguf --vocab 300
+expect 1 synth tiny -o x.gguf --vocab 300
+says 'x.gguf: exists already; --force replaces it'
+expect 0 synth tiny -o x.gguf --vocab 300 --force
+if [ -c /dev/full ]; then
+    "$stoker" tokenize "$model" hello >/dev/full 2>err && fail 'tokenize to a full disk'
+    says 'No space left'
+fi
+
 # --- generation
 prompt='Once upon a time'
 expect 0 run "$model" -p "$prompt" -n 20 --seed 5
@@ -109,6 +159,18 @@ same first out 'standard input gave another text than -p'
 same first out '-p - gave another text than -p'
 expect 0 run "$model" -p "$prompt" -n 20 --seed 6
 cmp -s first out && fail 'another seed gave the same text'
+expect 0 run "$model" -p "$prompt" -n 20 --seed 0
+cp out zero
+expect 0 run "$model" -p "$prompt" -n 20 --seed 0
+same zero out 'seed 0 is not a seed'
+expect 0 run "$model" -p x -n 1 --seed 9007199254740991 --json
+prints '"seed": 9007199254740991,'
+expect 0 run "$model" -p x -n 1 --json
+prints '"seed": [0-9]{1,10},'
+for seed in -1 1.5 9007199254740992; do
+    expect 2 run "$model" -p x --seed $seed
+    says "--seed: '$seed' is not a whole number from 0 to 9007199254740991 or auto"
+done
 expect 0 run "$model" -p "$prompt" -n 20 --seed 5 --no-echo
 printf '%s%s\n' "$prompt" "$(cat out)" >joined
 same first joined '--no-echo is not the text without its prompt'
@@ -121,6 +183,26 @@ says 'but only 4'
 expect 0 run "$model" -p "$prompt" --ctx 24 --temp 0 --json
 prints '"finish": "(context|end)"'
 expect 1 run "$model" -p "$prompt" --cpu-mask no-such-mask
+
+# --- drafts change no token
+for temp in 0 0.8; do
+    for draft in 0 1 8; do
+        expect 0 run "$model" -p "$prompt" -n 120 --temp $temp --seed 7 --draft $draft --json
+        sed 's/"finish".*//' out >tokens.$draft
+        grep -o '"draft": {[^}]*}' out >draft.$draft
+    done
+    same tokens.0 tokens.1 "--draft 1 changed the text at temperature $temp"
+    same tokens.0 tokens.8 "--draft 8 changed the text at temperature $temp"
+    grep -q '"guessed": 0, "right": 0, "passes": 119' draft.0 || fail "without a draft: $(cat draft.0)"
+    [ $temp = 0.8 ] || grep -q '"right": [1-9]' draft.8 || fail 'no guess was right'
+done
+expect 0 run "$model" -p "$prompt" -n 20 --draft 4 --verbose
+says 'guessed tokens were right'
+expect 2 run "$model" -p x --draft 65
+says "--draft: '65' is not a whole number from 0 to 64"
+chat() { printf 'Hello\nHello\nHello\n' | "$stoker" run "$model" --chat -n 30 --temp 0 "$@" 2>err; }
+chat >out && chat --draft 6 >drafted || fail 'chat with a draft failed'
+same out drafted 'a draft changed the chat'
 
 # --- chat through a pipe
 printf 'Hello\n/help\n/reset\nHello\n/exit\nnot read\n' |
@@ -152,7 +234,7 @@ done
 says 'no tokens'
 
 # --- perplexity
-for i in 1 2 3 4 5 6; do
+for _ in 1 2 3 4 5 6; do
     echo 'Once upon a time there was a little dog. The dog liked to run and play in the park.'
 done >story.txt
 expect 0 ppl "$model" -f story.txt --ctx 32

@@ -74,6 +74,13 @@ const float *stk_session_logits(const stk_session *session, uint32_t row_index)
     return session->logits;
 }
 
+stk_status stk_session_truncate(stk_session *session, uint32_t sequence, uint32_t length_tokens)
+{
+    (void)session, (void)sequence, (void)length_tokens;
+    fail_msg("nothing is taken back without a draft");
+    return STK_INVALID;
+}
+
 uint32_t stk_session_length(const stk_session *session, uint32_t sequence)
 {
     assert_int_equal(sequence, 3);
@@ -83,6 +90,11 @@ uint32_t stk_session_length(const stk_session *session, uint32_t sequence)
 uint32_t stk_session_context_tokens(const stk_session *session)
 {
     return session->context;
+}
+
+uint32_t stk_session_logit_rows_max(const stk_session *session)
+{
+    return session->batch_max;
 }
 
 uint32_t stk_session_batch_rows_max(const stk_session *session)
@@ -242,13 +254,38 @@ static void failures(void **state)
     assert_int_equal(stats.generated_tokens, 3);
 }
 
+// The last token of a turn comes again at the start of the next: the penalty sees it once.
+static void known(void **state)
+{
+    (void)state;
+    for (uint32_t prompt_known = 0; prompt_known < 2; prompt_known++) {
+        stk_session session = {.context = 100, .batch_max = 3};
+        const stk_sampler_options penalised = {.top_p = 1, .repeat_penalty = 10, .repeat_last = 3};
+        stk_sampler *sampler;
+        assert_int_equal(stk_sampler_open(&penalised, VOCAB, &sampler), STK_OK);
+        stk_generate_options options = {.session = &session,
+                                        .sampler = sampler,
+                                        .sequence = 3,
+                                        .prompt = (int32_t[]){4},
+                                        .prompt_count = 1,
+                                        .tokens_max = 1};
+        stk_generate_stats stats;
+        assert_int_equal(stk_generate(&options, &stats), STK_OK); // draws 5
+        options.prompt = (int32_t[]){5};
+        options.prompt_known = prompt_known;
+        assert_int_equal(stk_generate(&options, &stats), STK_OK); // draws 6
+        float logits[VOCAB] = {[4] = 3, [20] = 2};
+        // The window of three holds 4, 5, 6 or, counted twice, 5, 5, 6.
+        assert_int_equal(stk_sampler_sample(sampler, logits), prompt_known ? 20 : 4);
+        stk_sampler_close(&sampler);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(length),
-        cmocka_unit_test(ends),
-        cmocka_unit_test(cancelled),
-        cmocka_unit_test(failures),
+        cmocka_unit_test(length),   cmocka_unit_test(ends),  cmocka_unit_test(cancelled),
+        cmocka_unit_test(failures), cmocka_unit_test(known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

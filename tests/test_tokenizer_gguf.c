@@ -1,4 +1,6 @@
 // The vocabulary of a GGUF, and `stoker tokenize` on it.
+#include "cli/commands.h"
+#include "cli/output.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 
@@ -11,8 +13,6 @@
 #include <cmocka.h>
 
 #define STORIES STK_MODELS "/stories-q4_0.gguf"
-
-int stk_cmd_tokenize(int argc, char **argv);
 
 static void test_stories(void **state)
 {
@@ -207,7 +207,7 @@ static int run(char *const *args, int argc, const char *input, char *out, size_t
         dup2(fileno(out_file), 1);
         if (!freopen("/dev/null", "w", stderr))
             _exit(99);
-        _exit(stk_cmd_tokenize(argc + 1, argv));
+        _exit(stk_output_finish(stk_cmd_tokenize(argc + 1, argv)));
     }
     int status = 0;
     waitpid(child, &status, 0);

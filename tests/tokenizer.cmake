@@ -5,5 +5,6 @@ stk_test(tokenizer_pre
   SOURCES test_tokenizer_pre.c
   LINK stk_model)
 stk_test(tokenizer_gguf
-  SOURCES test_tokenizer_gguf.c ${PROJECT_SOURCE_DIR}/runtime/cli/cmd_tokenize.c
+  SOURCES test_tokenizer_gguf.c ../runtime/cli/cmd_tokenize.c ../runtime/cli/arguments.c
+    ../runtime/cli/console.c ../runtime/cli/output.c ../runtime/cli/read_text.c
   LINK stk_model PkgConfig::JANSSON)

@@ -71,8 +71,8 @@ void stk_down_ref(const stk_matrix *down, const stk_neurons *n, uint32_t group_b
                   uint32_t group_end, float *y)
 {
     int quantized = down->type->unpack32 != NULL;
-    int rows_are_neurons =
-        down->format == STK_FORMAT_BUNDLE_T_DOWN || down->format == STK_FORMAT_ROWS_T;
+    int rows_are_neurons = down->format == STK_FORMAT_BUNDLE_T_DOWN ||
+                           down->format == STK_FORMAT_ROWS_T;
     for (uint32_t g = group_begin; g < group_end; g++) {
         if (!rows_are_neurons) {
             (quantized ? add_outputs_quantized : add_outputs_float)(down, n, g, y);

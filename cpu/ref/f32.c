@@ -54,8 +54,8 @@ void stk_gather_f32_ref(const stk_matrix *w, const uint32_t *rows, uint32_t coun
 void stk_down_f32_ref(const stk_matrix *down, const stk_neurons *n, uint32_t group_begin,
                       uint32_t group_end, float *y)
 {
-    int rows_are_neurons =
-        down->format == STK_FORMAT_BUNDLE_T_DOWN || down->format == STK_FORMAT_ROWS_T;
+    int rows_are_neurons = down->format == STK_FORMAT_BUNDLE_T_DOWN ||
+                           down->format == STK_FORMAT_ROWS_T;
     uint32_t outputs = rows_are_neurons ? down->cols : down->rows;
     for (uint32_t a = n->first[group_begin]; a < n->first[group_end]; a++) {
         uint32_t j = n->active[a];

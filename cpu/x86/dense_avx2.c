@@ -45,11 +45,9 @@ static inline __m256i block_sum_q8_0(const uint8_t *values, const stk_act *act, 
 typedef __m256i (*block_sum_fn)(const uint8_t *values, const stk_act *act, uint32_t block);
 
 // Rows `half*8 .. +8` of a group with one token.
-static inline __attribute__((always_inline)) void dot_half(const uint8_t *group,
-                                                           uint32_t values_bytes,
-                                                           block_sum_fn block_sum, uint32_t half,
-                                                           uint32_t blocks, const stk_act *act,
-                                                           float *y)
+static inline __attribute__((always_inline)) void
+dot_half(const uint8_t *group, uint32_t values_bytes, block_sum_fn block_sum, uint32_t half,
+         uint32_t blocks, const stk_act *act, float *y)
 {
     __m256 a[8];
     for (int i = 0; i < 8; i++)
@@ -74,9 +72,10 @@ static inline __attribute__((always_inline)) void dot_half(const uint8_t *group,
     _mm256_storeu_ps(y, a[0]);
 }
 
-static inline __attribute__((always_inline)) void
-matmul(const stk_matrix *w, uint32_t values_bytes, block_sum_fn block_sum, uint32_t row_begin,
-       uint32_t row_end, const stk_act *acts, uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, uint32_t values_bytes,
+                                                         block_sum_fn block_sum, uint32_t row_begin,
+                                                         uint32_t row_end, const stk_act *acts,
+                                                         uint32_t count, float *y, size_t y_stride)
 {
     uint32_t blocks = w->cols / 32;
     size_t group_bytes = (size_t)((blocks + 1) / 2) * (64 + 2 * values_bytes);

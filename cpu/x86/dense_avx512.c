@@ -37,9 +37,8 @@ static inline __m512i broadcast4(const int8_t *q)
 
 // The unsigned weights of a block: w[2c] meets x[4c..], w[2c+1] meets x[16+4c..] for Q4_0;
 // w[c] meets x[4c..] for Q8_0.
-static inline __attribute__((always_inline)) void load_weights(const uint8_t *pair,
-                                                               const block_type *t, uint32_t block,
-                                                               __m512i w[8])
+static inline __attribute__((always_inline)) void
+load_weights(const uint8_t *pair, const block_type *t, uint32_t block, __m512i w[8])
 {
     const uint8_t *values = pair + 64 + (block & 1) * t->values_bytes;
     if (t->bias == 8) {
@@ -101,9 +100,10 @@ dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_ac
 }
 
 // Accumulator `a` of `count` tokens (at most TILE) over the blocks a, a+8, ...
-static inline __attribute__((always_inline)) void
-accumulate(const uint8_t *group, const block_type *t, uint32_t blocks, uint32_t a,
-           const stk_act *acts, uint32_t count, __m512 out[TILE])
+static inline __attribute__((always_inline)) void accumulate(const uint8_t *group,
+                                                             const block_type *t, uint32_t blocks,
+                                                             uint32_t a, const stk_act *acts,
+                                                             uint32_t count, __m512 out[TILE])
 {
     for (uint32_t i = 0; i < count; i++)
         out[i] = _mm512_setzero_ps();
@@ -118,9 +118,10 @@ accumulate(const uint8_t *group, const block_type *t, uint32_t blocks, uint32_t 
 }
 
 // (a0+a4)+(a2+a6) + ((a1+a5)+(a3+a7)), one accumulator at a time.
-static inline __attribute__((always_inline)) void
-dot_tile(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_act *acts,
-         uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void dot_tile(const uint8_t *group,
+                                                           const block_type *t, uint32_t blocks,
+                                                           const stk_act *acts, uint32_t count,
+                                                           float *y, size_t y_stride)
 {
     __m512 total[TILE], pair[TILE], one[TILE], other[TILE];
     for (uint32_t odd = 0; odd < 2; odd++) {
@@ -156,9 +157,10 @@ multiply_group(const uint8_t *group, const block_type *t, uint32_t blocks, const
         dot_one(group, t, blocks, acts + i, y + i * y_stride);
 }
 
-static inline __attribute__((always_inline)) void
-matmul(const stk_matrix *w, const block_type *t, uint32_t row_begin, uint32_t row_end,
-       const stk_act *acts, uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const block_type *t,
+                                                         uint32_t row_begin, uint32_t row_end,
+                                                         const stk_act *acts, uint32_t count,
+                                                         float *y, size_t y_stride)
 {
     uint32_t blocks = w->cols / 32;
     size_t group_bytes = (size_t)((blocks + 1) / 2) * (64 + 2 * t->values_bytes);

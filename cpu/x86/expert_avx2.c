@@ -53,10 +53,9 @@ static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     __m256 acc = _mm256_setzero_ps();
     for (uint32_t b = 0; b < blocks; b += 8) {
-        __m256i isum = quad_sums(dot_blocks(row, b, blocks, act),
-                                 dot_blocks(row, b + 2, blocks, act),
-                                 dot_blocks(row, b + 4, blocks, act),
-                                 dot_blocks(row, b + 6, blocks, act));
+        __m256i isum = quad_sums(
+            dot_blocks(row, b, blocks, act), dot_blocks(row, b + 2, blocks, act),
+            dot_blocks(row, b + 4, blocks, act), dot_blocks(row, b + 6, blocks, act));
         isum = _mm256_permutevar8x32_epi32(isum, order);
         uint16_t halves[8] = {0};
         float d[8] = {0};

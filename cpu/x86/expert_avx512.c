@@ -23,8 +23,7 @@ typedef struct x_round {
 
 static inline x_round load_x(const stk_act *act, uint32_t block, uint32_t blocks)
 {
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7);
+    const __m512i order = _mm512_setr_epi32(0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7);
     x_round x;
     uint32_t n = blocks - block < 8 ? blocks - block : 8;
     x.blocks = (__mmask8)((1u << n) - 1);
@@ -56,8 +55,7 @@ static inline __m512i dot_blocks(const uint8_t *nibbles, __mmask8 lanes, __m512i
 static inline void dot_two_rows(const uint8_t *row0, const uint8_t *row1, uint32_t blocks,
                                 const stk_act *act, float *y0, float *y1)
 {
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512 acc = _mm512_setzero_ps();
     for (uint32_t b = 0; b < blocks; b += 8) {
         x_round x = load_x(act, b, blocks);

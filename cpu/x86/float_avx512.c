@@ -42,9 +42,10 @@ static inline __attribute__((always_inline)) void dot_rows(const uint8_t *const 
         y[r] = halve(a[r]);
 }
 
-static inline __attribute__((always_inline)) void
-matmul(const stk_matrix *w, load_fn load, size_t size, uint32_t row_begin, uint32_t row_end,
-       const stk_act *acts, uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, load_fn load,
+                                                         size_t size, uint32_t row_begin,
+                                                         uint32_t row_end, const stk_act *acts,
+                                                         uint32_t count, float *y, size_t y_stride)
 {
     size_t row_bytes = w->cols * size;
     for (uint32_t row = row_begin; row < row_end; row += 4) {

@@ -54,8 +54,8 @@ uint32_t stk_cores_count(const stk_cores *cores)
 
 _Bool stk_cores_bind(const stk_cores *cores, uint32_t index)
 {
-    hwloc_obj_t core =
-        hwloc_get_obj_by_type(cores->topology, cores->type, (unsigned)(index % cores->count));
+    hwloc_obj_t core = hwloc_get_obj_by_type(cores->topology, cores->type,
+                                             (unsigned)(index % cores->count));
     if (!core)
         return 0;
     hwloc_bitmap_t set = hwloc_bitmap_dup(core->cpuset);

@@ -49,7 +49,7 @@ static inline uint16_t stk_half_from_float(float f)
         return (uint16_t)(sign | 0x7c00u);
     if (magnitude < 0x38800000u) { // below 2^-14: denormal
         if (magnitude < 0x33000000u)
-            return (uint16_t)sign; // below 2^-25: zero
+            return (uint16_t)sign;                // below 2^-25: zero
         uint32_t shift = 126 - (magnitude >> 23); // 14..24
         uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
         uint32_t value = mantissa >> shift, rest = mantissa & ((1u << shift) - 1);

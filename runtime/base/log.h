@@ -26,8 +26,7 @@ typedef struct stk_log {
     stk_log_level level_max; // messages above it are not formatted
 } stk_log;
 
-void stk_log_write(const stk_log *log, stk_log_level level, const char *fmt, ...)
-    STK_PRINTF(3, 4);
+void stk_log_write(const stk_log *log, stk_log_level level, const char *fmt, ...) STK_PRINTF(3, 4);
 
 #define stk_error(log, ...) stk_log_write((log), STK_LOG_ERROR, __VA_ARGS__)
 #define stk_warn(log, ...)  stk_log_write((log), STK_LOG_WARN, __VA_ARGS__)
@@ -35,8 +34,7 @@ void stk_log_write(const stk_log *log, stk_log_level level, const char *fmt, ...
 #define stk_debug(log, ...) stk_log_write((log), STK_LOG_DEBUG, __VA_ARGS__)
 
 // Logs at error level and returns `status`: `return stk_fail(log, STK_FORMAT, "%s: ...", path);`
-stk_status stk_fail(const stk_log *log, stk_status status, const char *fmt, ...)
-    STK_PRINTF(3, 4);
+stk_status stk_fail(const stk_log *log, stk_status status, const char *fmt, ...) STK_PRINTF(3, 4);
 
 void stk_progress(const stk_log *log, const char *what, uint64_t done, uint64_t total);
 

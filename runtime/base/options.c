@@ -27,7 +27,7 @@ static void number_text(const stk_option *option, double value, char text[LIMITS
     if (option->type == STK_OPTION_SIZE)
         stk_size_format((uint64_t)value, text);
     else
-        snprintf(text, LIMITS_BYTES / 2, "%.9g", value);
+        snprintf(text, LIMITS_BYTES / 2, "%.16g", value);
 }
 
 // " from 1 to 256", " of at least 1" or "", then " or auto"
@@ -67,13 +67,13 @@ static bool parse_u64(const char *text, uint64_t *out)
     return true;
 }
 
-static bool parse_f32(const char *text, float *out)
+static bool parse_real(const char *text, double *out)
 {
-    // strtof also takes " 1", "0x1p3", "inf" and "nan": none is what somebody meant to type.
+    // strtod also takes " 1", "0x1p3", "inf" and "nan": none is what somebody meant to type.
     if (!*text || text[strspn(text, "+-.0123456789eE")] != '\0')
         return false;
     char *end;
-    float value = strtof(text, &end);
+    double value = strtod(text, &end);
     if (*end != '\0' || !isfinite(value))
         return false;
     *out = value;
@@ -84,11 +84,18 @@ static stk_status parse_number(const stk_option *option, const char *text, void 
 {
     char limits[LIMITS_BYTES * 2];
     uint64_t whole;
-    float real;
-    if (option->type == STK_OPTION_F32) {
-        if (!parse_f32(text, &real) || !within(option, (double)real))
+    double real;
+    if (option->type == STK_OPTION_F32 || option->type == STK_OPTION_F64) {
+        bool is_number = parse_real(text, &real);
+        float narrow = is_number ? (float)real : 0;
+        if (option->type == STK_OPTION_F32) // limits and finiteness hold for what is stored
+            real = (double)narrow;
+        if (!is_number || !isfinite(real) || !within(option, real))
             return refuse(error, "'%.64s' is not a number%s", text, limits_text(option, limits));
-        memcpy(field, &real, sizeof real);
+        if (option->type == STK_OPTION_F32)
+            memcpy(field, &narrow, sizeof narrow);
+        else
+            memcpy(field, &real, sizeof real);
         return STK_OK;
     }
     if (option->type == STK_OPTION_SIZE) {
@@ -142,12 +149,18 @@ static stk_status parse_enum(const stk_option *option, const char *text, void *f
 static void store_auto(const stk_option *option, void *field)
 {
     static const size_t bytes[] = {
-        [STK_OPTION_BOOL] = sizeof(bool),           [STK_OPTION_U32] = sizeof(uint32_t),
-        [STK_OPTION_U64] = sizeof(uint64_t),        [STK_OPTION_SIZE] = sizeof(uint64_t),
-        [STK_OPTION_F32] = sizeof(float),           [STK_OPTION_ENUM] = sizeof(uint32_t),
-        [STK_OPTION_STRING] = sizeof(const char *),
+        [STK_OPTION_BOOL] = sizeof(bool),     [STK_OPTION_U32] = sizeof(uint32_t),
+        [STK_OPTION_U64] = sizeof(uint64_t),  [STK_OPTION_SIZE] = sizeof(uint64_t),
+        [STK_OPTION_F32] = sizeof(float),     [STK_OPTION_F64] = sizeof(double),
+        [STK_OPTION_ENUM] = sizeof(uint32_t), [STK_OPTION_STRING] = sizeof(const char *),
     };
-    memset(field, 0, bytes[option->type]); // all-zero bits are 0.0f and, on POSIX, NULL
+    uint32_t narrow = (uint32_t)option->auto_value;
+    if (option->type == STK_OPTION_U32)
+        memcpy(field, &narrow, sizeof narrow);
+    else if (option->type == STK_OPTION_U64 || option->type == STK_OPTION_SIZE)
+        memcpy(field, &option->auto_value, sizeof option->auto_value);
+    else
+        memset(field, 0, bytes[option->type]); // all-zero bits are 0.0 and, on POSIX, NULL
 }
 
 stk_status stk_option_parse(const stk_option *option, const char *text, void *target, char *error)

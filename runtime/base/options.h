@@ -18,6 +18,7 @@ typedef enum stk_option_type { // the type of the field at `offset`
     STK_OPTION_U64,            // uint64_t
     STK_OPTION_SIZE,           // uint64_t bytes, text as in base/size.h
     STK_OPTION_F32,            // float
+    STK_OPTION_F64,            // double
     STK_OPTION_STRING,         // const char *, borrowed: points at the text given
     STK_OPTION_ENUM,           // uint32_t, index into choices
 } stk_option_type;
@@ -27,7 +28,8 @@ typedef struct stk_option {
     const char *flag; // "threads" for --threads; NULL: no flag
     char letter;      // 't' for -t, or 0
     stk_option_type type;
-    bool has_auto;              // "auto" is allowed and stores 0 or NULL, outside any limit
+    bool has_auto;              // "auto" is allowed and stores the next, outside any limit
+    uint64_t auto_value;        // of whole numbers, as wide as the field; others store 0 or NULL
     double min, max;            // of numbers and sizes; max 0: what the type holds
     const char *unit;           // what a value is, "TOKENS"; shown as --ctx=TOKENS
     const char *const *choices; // of an enum, NULL-terminated

@@ -21,3 +21,8 @@ void stk_pages_free(void *pages, size_t bytes)
     if (pages)
         munmap(pages, bytes);
 }
+
+void stk_pages_discard(void *pages, size_t bytes)
+{
+    madvise(pages, bytes, MADV_DONTNEED);
+}

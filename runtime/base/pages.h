@@ -11,4 +11,7 @@ void *stk_pages_alloc(size_t bytes);
 // bytes as given to alloc; NULL is allowed.
 void stk_pages_free(void *pages, size_t bytes);
 
+// Gives the memory of [pages, pages + bytes) back; it reads as zero afterwards. Whole pages only.
+void stk_pages_discard(void *pages, size_t bytes);
+
 #endif

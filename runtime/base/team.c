@@ -174,8 +174,9 @@ stk_status stk_team_open(const stk_team_options *options, stk_team **out)
         count = count < STK_TEAM_WORKERS_MAX ? count : STK_TEAM_WORKERS_MAX;
     }
     if (count > STK_TEAM_WORKERS_MAX) {
-        status = stk_fail(options->log, STK_INVALID, "%u threads asked for, at most %u are possible",
-                          count, (unsigned)STK_TEAM_WORKERS_MAX);
+        status = stk_fail(options->log, STK_INVALID,
+                          "%u threads asked for, at most %u are possible", count,
+                          (unsigned)STK_TEAM_WORKERS_MAX);
         goto err_cores;
     }
     // More workers than cores would be bound on top of each other: let the system place them.

@@ -11,12 +11,19 @@
 
 enum { OPTIONS_MAX = 64, DOC_BYTES = 192, KEY_FIRST = 256, KEY_HELP = 'h' };
 
+static const stk_option config_option = {.flag = "config",
+                                         .type = STK_OPTION_STRING,
+                                         .unit = "FILE",
+                                         .doc = "take options from a YAML file; flags win"};
+
 typedef struct parse {
     const stk_arguments *arguments;
     const char *name;
     struct argp_option options[OPTIONS_MAX]; // ends with a zero
     const stk_option *source[OPTIONS_MAX];   // NULL: a heading or --help
     void *target[OPTIONS_MAX];
+    const char *given[OPTIONS_MAX]; // the flags so far: they win over a file that comes later
+    const char *config_path;
     char docs[OPTIONS_MAX][DOC_BYTES];
     uint32_t option_count, positional_count;
     bool wants_help, is_reported;
@@ -72,13 +79,15 @@ static void build_options(parse *p)
     int group = 1;
     for (uint32_t b = 0; b < p->arguments->binding_count; b++, group++) {
         const stk_option_binding *binding = &p->arguments->bindings[b];
-        if (p->option_count + binding->table->count + 3 > OPTIONS_MAX)
+        if (p->option_count + binding->table->count + 4 > OPTIONS_MAX)
             abort(); // a programmer's mistake: raise OPTIONS_MAX
         add_heading(p, binding->table->title, group);
         for (uint32_t i = 0; i < binding->table->count; i++)
             if (binding->table->options[i].flag)
                 add_option(p, &binding->table->options[i], binding->target, group);
     }
+    if (p->arguments->config)
+        add_option(p, &config_option, &p->config_path, group - 1);
     p->options[p->option_count++] = (struct argp_option){
         .name = "help", .key = KEY_HELP, .doc = "print this and exit", .group = group - 1};
 }
@@ -147,6 +156,30 @@ static error_t explain(parse *p, const struct argp_state *state)
     return last[0] == '-' ? explain_short(p, last) : mistake(p, "'%s' is not understood", last);
 }
 
+static void report_config(void *user, stk_log_level level, const char *line)
+{
+    if (level == STK_LOG_ERROR)
+        mistake(user, "%s", line);
+}
+
+// Fills what the file names, then puts the flags before it in force again.
+static error_t load_config(parse *p)
+{
+    const stk_arguments *a = p->arguments;
+    const stk_log log = {.write = report_config, .user = p, .level_max = STK_LOG_WARN};
+    const stk_config_options options = {a->bindings, a->binding_count, a->config_tables};
+    char error[STK_OPTION_ERROR_BYTES];
+    if (*a->config)
+        return mistake(p, "--config can be given only once");
+    if (stk_config_open(p->config_path, &options, &log, a->config) != STK_OK)
+        return EINVAL;
+    for (uint32_t i = 0; i < p->option_count; i++)
+        if (p->given[i] &&
+            stk_option_parse(p->source[i], p->given[i], p->target[i], error) != STK_OK)
+            abort(); // it was right a moment ago
+    return 0;
+}
+
 static error_t on_key(int key, char *value, struct argp_state *state)
 {
     parse *p = state->input;
@@ -172,9 +205,10 @@ static error_t on_key(int key, char *value, struct argp_state *state)
     if (i < 0)
         return ARGP_ERR_UNKNOWN;
     char error[STK_OPTION_ERROR_BYTES];
-    if (stk_option_parse(p->source[i], value ? value : "true", p->target[i], error) != STK_OK)
+    p->given[i] = value ? value : "true";
+    if (stk_option_parse(p->source[i], p->given[i], p->target[i], error) != STK_OK)
         return mistake(p, "--%s: %s", p->source[i]->flag, error);
-    return 0;
+    return p->source[i] == &config_option ? load_config(p) : 0;
 }
 
 bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, int *exit_code)
@@ -188,6 +222,8 @@ bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, 
     }
     p->arguments = arguments;
     p->name = argv[0];
+    if (arguments->config)
+        *arguments->config = NULL;
     for (uint32_t b = 0; b < arguments->binding_count; b++)
         stk_options_set_defaults(arguments->bindings[b].table, arguments->bindings[b].target);
     for (uint32_t i = 0; i < arguments->positional_max; i++)
@@ -209,6 +245,8 @@ bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, 
     } else {
         go_on = true;
     }
+    if (!go_on && arguments->config)
+        stk_config_close(arguments->config);
     free(p);
     return go_on;
 }

@@ -5,6 +5,7 @@
 #ifndef STK_CLI_ARGUMENTS_H
 #define STK_CLI_ARGUMENTS_H
 
+#include "base/config.h"
 #include "base/options.h"
 
 typedef struct stk_arguments {
@@ -14,10 +15,15 @@ typedef struct stk_arguments {
     uint32_t binding_count;
     uint32_t positional_min, positional_max;
     const char **positionals; // [positional_max], filled in order, the rest NULL; borrowed argv
+    // NULL: no --config. Else it receives the file, or NULL when none is named; string options may
+    // point into it, so the command closes it last.
+    stk_config **config;
+    const stk_option_table *const *config_tables; // all that a file may hold: stk_config_tables
 } stk_arguments;
 
-// Sets the defaults, then reads argv, where argv[0] is the name shown ("stoker run"). True: go on.
-// False: --help was printed or a mistake reported; return *exit_code.
+// Sets the defaults, then the values of --config FILE, then those of argv, where argv[0] is the
+// name shown ("stoker run"). True: go on. False: --help was printed or a mistake reported; return
+// *exit_code.
 bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, int *exit_code);
 
 // Reports a combination of options that makes no sense, in the same words, and returns the exit

@@ -4,6 +4,7 @@
 // removed.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -102,13 +103,20 @@ static stk_status read_ids(job *j)
 
 static stk_status open_job(job *j, const stk_engine_options *engine)
 {
-    stk_status status = stk_text_model_open(engine, &j->model);
+    // The ids are checked against the vocabulary, so the plan comes before their number is known.
+    uint32_t planned_rows = j->options.batch_rows;
+    const stk_session_options plan = {.batch_rows_max = planned_rows,
+                                      .logit_rows_max = planned_rows};
+    stk_engine_options planned = *engine;
+    planned.planned_session = &plan;
+    stk_status status = stk_text_model_open(&planned, &j->model);
     if (status == STK_OK)
         status = read_ids(j);
     if (status != STK_OK)
         return status;
     uint32_t rows = j->options.batch_rows < j->count ? j->options.batch_rows : j->count;
-    const stk_session_options session = {.context_tokens = j->count, .batch_rows_max = rows};
+    const stk_session_options session = {
+        .context_tokens = j->count, .batch_rows_max = rows, .logit_rows_max = rows};
     return stk_session_open(j->model.engine, &session, &j->session);
 }
 
@@ -198,10 +206,12 @@ int stk_cmd_logits(int argc, char **argv)
     stk_engine_options engine = {0};
     stk_console_options console = {0};
     job j = {0};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&logits_table, &j.options},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
@@ -213,15 +223,20 @@ int stk_cmd_logits(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *message = misused(&j.options);
-    if (message)
+    if (message) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
+    }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = stk_exit_code(status);
@@ -232,5 +247,6 @@ int stk_cmd_logits(int argc, char **argv)
     free(j.ids);
     stk_text_model_close(&j.model);
     stk_console_close(&j.console);
+    stk_config_close(&config);
     return exit_code;
 }

@@ -1,6 +1,7 @@
 // cli/cmd_ppl.c: stoker ppl MODEL -f FILE: perplexity, comparable with llama.cpp's.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/perplexity.h"
@@ -70,15 +71,18 @@ static stk_status open_job(job *j, const stk_engine_options *engine)
     stk_status status = stk_text_read(j->options.text_path, &j->console.log, &text);
     if (status != STK_OK)
         return status;
-    status = stk_text_model_open(engine, &j->model);
+    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
+    rows = rows < context ? rows : context;
+    const stk_session_options session = {
+        .context_tokens = context, .batch_rows_max = rows, .logit_rows_max = rows};
+    stk_engine_options planned = *engine;
+    planned.planned_session = &session;
+    status = stk_text_model_open(&planned, &j->model);
     if (status == STK_OK)
         status = stk_text_model_encode(&j->model, text, STK_ENCODE_BOS, &j->tokens, &j->count);
     free((char *)text.data);
     if (status != STK_OK)
         return status;
-    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
-    const stk_session_options session = {.context_tokens = context,
-                                         .batch_rows_max = rows < context ? rows : context};
     return stk_session_open(j->model.engine, &session, &j->session);
 }
 
@@ -138,10 +142,12 @@ int stk_cmd_ppl(int argc, char **argv)
     stk_engine_options engine = {0};
     stk_console_options console = {0};
     job j = {0};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&ppl_table, &j.options},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
@@ -152,14 +158,19 @@ int stk_cmd_ppl(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
-    if (!j.options.text_path)
+    if (!j.options.text_path) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], "name the text with -f FILE");
+    }
     stk_console_open(&console, &j.console);
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
     stk_status status = open_job(&j, &engine);
     exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);
@@ -167,5 +178,6 @@ int stk_cmd_ppl(int argc, char **argv)
     free(j.tokens);
     stk_text_model_close(&j.model);
     stk_console_close(&j.console);
+    stk_config_close(&config);
     return exit_code;
 }

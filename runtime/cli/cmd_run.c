@@ -1,14 +1,19 @@
 // cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/read_text.h"
 #include "cli/run.h"
 #include "cli/run_json.h"
+#include "cli/trace.h"
 #include "engine/option_tables.h"
+#include "store/expert_store.h"
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FIELD(name) .offset = offsetof(stk_run_options, name)
@@ -49,6 +54,11 @@ static const stk_option run_options[] = {
      .type = STK_OPTION_BOOL,
      .doc = "do not print the prompt",
      FIELD(hides_prompt)},
+    {.flag = "record-trace",
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "write which experts every token used, for stoker replay",
+     FIELD(trace_path)},
     {.flag = "json",
      .type = STK_OPTION_BOOL,
      .doc = "print one JSON object: text, token ids, speeds",
@@ -62,6 +72,27 @@ static double per_second(uint64_t count, uint64_t ns)
     return ns ? (double)count * 1e9 / (double)ns : 0;
 }
 
+// What reading experts from disk cost, when not all are in memory.
+static void report_store(const stk_run *run, const stk_generate_stats *generated)
+{
+    struct stk_expert_store *store = stk_engine_store(run->model.engine);
+    if (stk_expert_store_is_resident(store))
+        return;
+    stk_expert_store_stats s = stk_expert_store_get_stats(store);
+    double tokens = generated->prompt_tokens + generated->generated_tokens;
+    double seconds = (double)(generated->prompt_ns + generated->decode_ns) * 1e-9;
+    stk_info(&run->console.log,
+             "experts: %u of %u slots used; %.1f %% of %llu wanted were in memory; %.1f MiB read "
+             "(%.2f MiB per token, %.0f MiB/s, %s); guessed %llu, right %llu; waited %.2f ms per "
+             "token and worker",
+             s.slots_used, s.slot_count, 100.0 * (double)s.hits / (double)(s.wanted ? s.wanted : 1),
+             (unsigned long long)s.wanted, (double)s.read_bytes / 0x1p20,
+             (double)s.read_bytes / 0x1p20 / tokens, (double)s.read_bytes / 0x1p20 / seconds,
+             stk_expert_store_io_name(store), (unsigned long long)s.speculative,
+             (unsigned long long)s.speculative_used,
+             (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
+}
+
 void stk_run_report(const stk_run *run, const stk_generate_stats *s)
 {
     uint32_t decoded = s->generated_tokens ? s->generated_tokens - 1 : 0;
@@ -72,6 +103,11 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
              per_second(s->prompt_tokens, s->prompt_ns), decoded, (double)s->decode_ns * 1e-9,
              per_second(decoded, s->decode_ns), stk_finish_name(s->finish),
              (unsigned long long)run->sampling.seed);
+    if (run->draft)
+        stk_info(&run->console.log,
+                 "draft: %u of %u guessed tokens were right, %u forward passes for %u tokens",
+                 s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
+    report_store(run, s);
 }
 
 static void print(stk_run *run, stk_str text)
@@ -84,9 +120,13 @@ static bool on_token(void *user, int32_t id)
 {
     stk_run *run = user;
     run->ids[run->id_count++] = id;
-    if (!run->options.is_json) // which decodes all of them at the end
-        print(run, stk_text_model_feed(&run->model, id));
-    return run->output_error == 0;
+    if (run->options.is_json) // which decodes all of them at the end
+        return true;
+    stk_text_shown shown;
+    bool goes_on = stk_text_stop_feed(&run->stop, stk_text_model_feed(&run->model, id), &shown);
+    print(run, (stk_str){shown.before, shown.before_bytes});
+    print(run, shown.text);
+    return goes_on && run->output_error == 0;
 }
 
 static bool is_end(void *user, int32_t id)
@@ -95,16 +135,19 @@ static bool is_end(void *user, int32_t id)
     return stk_tokenizer_is_end(run->model.tokenizer, id);
 }
 
-stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
+stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count, uint32_t known,
                             stk_generate_stats *stats)
 {
     run->id_count = 0;
+    stk_text_stop_begin(&run->stop, run->stops, run->stop_count);
     const stk_generate_options options = {
         .session = run->session,
         .sampler = run->sampler,
+        .draft = run->draft,
         .log = &run->console.log,
         .prompt = prompt,
         .prompt_count = count,
+        .prompt_known = known,
         .tokens_max = run->options.tokens_max,
         .is_end = is_end,
         .on_token = on_token,
@@ -112,20 +155,42 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
         .cancel = stk_interrupt_flag(),
     };
     stk_status status = stk_generate(&options, stats);
-    print(run, stk_detokenizer_flush(run->model.detokenizer));
+    stk_str rest = stk_detokenizer_flush(run->model.detokenizer); // half a character
+    print(run, stk_text_stop_end(&run->stop));
+    if (!run->stop.is_over)
+        print(run, rest);
     return status;
+}
+
+static stk_status open_draft(stk_run *run)
+{
+    if (run->drafting.tokens_max == 0)
+        return STK_OK;
+    run->drafting.history_max = stk_session_context_tokens(run->session);
+    if (run->drafting.history_max > STK_DRAFT_HISTORY_MAX)
+        run->drafting.history_max = STK_DRAFT_HISTORY_MAX;
+    return stk_draft_open(&run->drafting, &run->draft);
 }
 
 static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                            const stk_session_options *session)
 {
     const stk_log *log = &run->console.log;
-    stk_status status = stk_text_model_open(engine, &run->model);
+    stk_engine_options planned = *engine;
+    planned.planned_session = session;
+    stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)
         return status;
     status = stk_session_open(run->model.engine, session, &run->session);
     if (status != STK_OK)
         return status;
+    if (run->options.trace_path) {
+        status = stk_trace_open(run->options.trace_path, stk_engine_model(run->model.engine), log,
+                                &run->trace);
+        if (status != STK_OK)
+            return status;
+        stk_session_set_route_hook(run->session, stk_trace_record, run->trace);
+    }
     stk_info(log, "%s kernels, %u threads, context %u tokens",
              stk_engine_kernels(run->model.engine), stk_engine_thread_count(run->model.engine),
              stk_session_context_tokens(run->session));
@@ -133,6 +198,9 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                               &run->sampler);
     if (status != STK_OK)
         return stk_fail(log, status, "sampler: %s", stk_status_name(status));
+    status = open_draft(run);
+    if (status != STK_OK)
+        return stk_fail(log, status, "draft: %s", stk_status_name(status));
     // One token may be drawn when the context is already full.
     run->ids = malloc(((size_t)stk_session_context_tokens(run->session) + 1) * sizeof *run->ids);
     return run->ids ? STK_OK : stk_fail(log, STK_NO_MEMORY, "no memory for the generated tokens");
@@ -141,8 +209,10 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
 static void close_run(stk_run *run)
 {
     free(run->ids);
+    stk_draft_close(&run->draft);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
+    stk_trace_close(&run->trace);
     stk_text_model_close(&run->model);
 }
 
@@ -159,6 +229,14 @@ static int finish_text(stk_run *run, stk_status status, const stk_generate_stats
     return stats->finish == STK_FINISH_CANCELLED ? STK_EXIT_INTERRUPTED : STK_EXIT_DONE;
 }
 
+static const char *prompt_name(const stk_run_options *o)
+{
+    bool is_input = !o->prompt_path || strcmp(o->prompt_path, "-") == 0;
+    if (o->prompt && strcmp(o->prompt, "-") != 0)
+        return "the prompt";
+    return is_input ? "standard input" : o->prompt_path;
+}
+
 static int continue_text(stk_run *run, stk_str text)
 {
     unsigned flags = STK_ENCODE_BOS | (run->options.has_special ? STK_ENCODE_SPECIAL : 0u);
@@ -167,6 +245,12 @@ static int continue_text(stk_run *run, stk_str text)
     stk_status status = stk_text_model_encode(&run->model, text, flags, &prompt, &count);
     if (status != STK_OK)
         return stk_exit_code(status);
+    if (count == 0) { // and the vocabulary has no token to begin with
+        free(prompt);
+        stk_error(&run->console.log, "%s is empty; give the model some text to continue",
+                  prompt_name(&run->options));
+        return STK_EXIT_FAILED;
+    }
     if (!run->options.hides_prompt)
         print(run, text);
     if (run->output_error) {
@@ -174,7 +258,7 @@ static int continue_text(stk_run *run, stk_str text)
         return stk_output_failed(run->output_error);
     }
     stk_generate_stats stats;
-    status = stk_run_generate(run, prompt, count, &stats);
+    status = stk_run_generate(run, prompt, count, 0, &stats);
     if (run->options.is_json && status == STK_OK)
         run->output_error = stk_run_print_json(run, prompt, count, &stats);
     free(prompt);
@@ -210,6 +294,16 @@ static stk_status read_prompt(const stk_run *run, stk_str *text, char **owned)
     return status;
 }
 
+static uint64_t fresh_seed(void)
+{
+    uint32_t seed; // short enough to type again
+    struct timespec now;
+    if (getrandom(&seed, sizeof seed, 0) == (ssize_t)sizeof seed)
+        return seed;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint32_t)now.tv_nsec;
+}
+
 static int run_with_model(stk_run *run, const stk_engine_options *engine,
                           const stk_session_options *session)
 {
@@ -233,11 +327,14 @@ int stk_cmd_run(int argc, char **argv)
     stk_session_options session = {0};
     stk_console_options console = {0};
     stk_run run = {.name = argv[0]};
+    stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
+        {&stk_draft_option_table, &run.drafting},
         {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };
@@ -250,20 +347,26 @@ int stk_cmd_run(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *message = misused(&run.options);
-    if (message)
+    if (message) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], message);
-    if (run.sampling.seed == 0 && getrandom(&run.sampling.seed, sizeof run.sampling.seed, 0) < 0)
-        run.sampling.seed = 1;
-    run.sampling.seed >>= run.sampling.seed > UINT32_MAX ? 32 : 0; // short enough to type again
+    }
+    if (run.sampling.seed == STK_SEED_FRESH)
+        run.sampling.seed = fresh_seed();
     stk_console_open(&console, &run.console);
+    session.logit_rows_max = run.drafting.tokens_max + 1; // the last token and its guesses
     engine.model_path = path;
+    engine.cancel = stk_interrupt_flag();
     engine.log = &run.console.log;
     exit_code = run_with_model(&run, &engine, &session);
     stk_console_close(&run.console);
+    stk_config_close(&config);
     return exit_code;
 }

@@ -19,8 +19,9 @@ typedef struct chat_loop {
     stk_line_edit *edit;
     int32_t *pending;
     uint32_t pending_count;
-    char *system;  // owned, NULL: none
-    bool is_fresh; // nothing was said yet
+    uint32_t pending_known; // of them drawn: 1 at most, the first
+    char *system;           // owned, NULL: none
+    bool is_fresh;          // nothing was said yet
 } chat_loop;
 
 static const char help_text[] = "/help         this list\n"
@@ -34,7 +35,9 @@ static stk_status reset(chat_loop *loop)
 {
     stk_chat_reset(loop->chat);
     stk_sampler_reset(loop->run->sampler);
-    loop->pending_count = 0;
+    if (loop->run->draft)
+        stk_draft_reset(loop->run->draft);
+    loop->pending_count = loop->pending_known = 0;
     loop->is_fresh = true;
     return stk_session_truncate(loop->run->session, 0, 0);
 }
@@ -96,13 +99,19 @@ static stk_status settle(chat_loop *loop, const stk_generate_stats *stats)
 {
     stk_run *run = loop->run;
     loop->pending_count -= stats->prompt_tokens;
+    if (stats->prompt_tokens > 0)
+        loop->pending_known = 0;
     memmove(loop->pending, loop->pending + stats->prompt_tokens,
             loop->pending_count * sizeof *loop->pending);
     stk_status status = STK_OK;
-    if (run->id_count > 0)
+    if (run->id_count > 0) {
         status = append(loop, &run->ids[run->id_count - 1], 1);
+        loop->pending_known = 1; // the prompt was read, so it is the only one
+    }
+    // Of the stop strings the first is the format's end of a reply; others begin the next turn.
+    bool has_end = stats->finish == STK_FINISH_END || (run->stop.is_over && run->stop.found == 0);
     if (status == STK_OK)
-        status = stk_chat_end_reply(loop->chat, stats->finish == STK_FINISH_END);
+        status = stk_chat_end_reply(loop->chat, has_end);
     return status;
 }
 
@@ -113,7 +122,7 @@ static stk_status answer(chat_loop *loop, stk_str line)
     stk_status status = compose(loop, line);
     if (status != STK_OK)
         return status;
-    status = stk_run_generate(run, loop->pending, loop->pending_count, &stats);
+    status = stk_run_generate(run, loop->pending, loop->pending_count, loop->pending_known, &stats);
     if (stk_line_edit_is_terminal(loop->edit)) // where Ctrl-C means this answer, not all of them
         stk_interrupt_clear();
     if (run->output_error == 0)
@@ -168,7 +177,7 @@ static int converse(chat_loop *loop)
         stk_line_result result = stk_line_edit_read(loop->edit, &line);
         if (result == STK_LINE_END || is_interrupted(is_terminal))
             break;
-        if (result == STK_LINE_DROPPED || line.len_bytes == 0)
+        if (line.len_bytes == 0)
             continue;
         if (!command(loop, line, &status, &is_over)) {
             if (line.data[0] == '/') // of two: see help_text
@@ -188,6 +197,14 @@ static int converse(chat_loop *loop)
     return STK_EXIT_DONE;
 }
 
+static bool has_end_token(const stk_tokenizer *tokenizer)
+{
+    for (size_t id = 0; id < stk_tokenizer_count(tokenizer); id++)
+        if (stk_tokenizer_is_end(tokenizer, (int32_t)id))
+            return true;
+    return false;
+}
+
 int stk_run_chat(stk_run *run)
 {
     chat_loop loop = {.run = run, .log = &run->console.log, .is_fresh = true};
@@ -195,6 +212,11 @@ int stk_run_chat(stk_run *run)
     stk_info(loop.log, "chat format %s", stk_chat_format_name(format));
     if (format == STK_CHAT_UNKNOWN)
         stk_warn(loop.log, "the model's chat template is not known, ChatML is used");
+    if (!has_end_token(run->model.tokenizer)) {
+        run->stops = stk_chat_stops(format, &run->stop_count);
+        stk_info(loop.log, "the vocabulary has no token that ends a reply, '%s' does",
+                 run->stop_count ? run->stops[0] : "nothing");
+    }
     stk_status status = stk_chat_open(format, &loop.chat);
     if (status == STK_OK)
         status = stk_line_edit_open("> ", &loop.edit);

@@ -1,190 +1,184 @@
-// stoker synth: writes a random-weight model of a real shape.
+// cli/cmd_synth.c: stoker synth SHAPE: writes a random-weight model of a real shape.
+#include "base/nearest.h"
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/interrupt.h"
 #include "cli/synth_vocab.h"
 #include "model/synth.h"
-
-#include <argp.h>
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-int stk_cmd_synth(int argc, char **argv);
+typedef struct synth_flags {
+    const char *path, *vocab_dir;
+    uint64_t seed;
+    uint32_t vocab_count, window, gating; // window: UINT32_MAX, the shape's
+    double skew, sparsity_shift;
+    bool transpose_down, overwrite;
+} synth_flags;
 
-enum { SEED = 256, VOCAB, WINDOW, GATING, VOCAB_DIR, SKEW, TRANSPOSE, SHIFT, FORCE };
+static const char *const gatings[] = {[STK_SYNTH_SIGMOID] = "sigmoid",
+                                      [STK_SYNTH_SOFTMAX] = "softmax",
+                                      [STK_SYNTH_MISSING] = "missing",
+                                      NULL};
 
-static const struct argp_option flags[] = {
-    {"output", 'o', "FILE", 0, "the model to write (required)", 0},
-    {"seed", SEED, "S", 0, "seed of the weights (1)", 0},
-    {"vocab", VOCAB, "N", 0, "tokens in the vocabulary (151936)", 0},
-    {"vocab-dir", VOCAB_DIR, "DIR", 0, "take tokens from DIR/vocab.json and DIR/merges.txt", 0},
-    {"window", WINDOW, "N", 0, "sliding window in place of the shape's own; 0: none", 0},
-    {"gating", GATING, "KIND", 0, "sigmoid (default), softmax or missing", 0},
-    {"skew", SKEW, "X", 0, "std of an expert's bias over that of the router's noise (1.2)", 0},
-    {"sparsity-shift", SHIFT, "X", 0, "how many std below zero the gates are (0.45)", 0},
-    {"transpose-down", TRANSPOSE, NULL, 0, "store down with one row per neuron", 0},
-    {"force", FORCE, NULL, 0, "replace FILE if it exists", 0},
-    {0},
+#define FIELD(name) .offset = offsetof(synth_flags, name)
+static const stk_option synth_options[] = {
+    {.flag = "output",
+     .letter = 'o',
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .doc = "the model to write (required)",
+     FIELD(path)},
+    {.flag = "seed",
+     .type = STK_OPTION_U64,
+     .unit = "S",
+     .fallback = "1",
+     .doc = "seed of the weights",
+     FIELD(seed)},
+    {.flag = "vocab",
+     .type = STK_OPTION_U32,
+     .min = 259,
+     .max = 1 << 24,
+     .unit = "N",
+     .fallback = "151936",
+     .doc = "tokens in the vocabulary",
+     FIELD(vocab_count)},
+    {.flag = "vocab-dir",
+     .type = STK_OPTION_STRING,
+     .unit = "DIR",
+     .doc = "take tokens from DIR/vocab.json and DIR/merges.txt",
+     FIELD(vocab_dir)},
+    {.flag = "window",
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .auto_value = UINT32_MAX,
+     .unit = "TOKENS",
+     .fallback = "auto",
+     .doc = "sliding window; 0 is none, auto the shape's own",
+     FIELD(window)},
+    {.flag = "gating",
+     .type = STK_OPTION_ENUM,
+     .choices = gatings,
+     .unit = "KIND",
+     .fallback = "sigmoid",
+     .doc = "how router logits become weights: sigmoid, softmax or missing",
+     FIELD(gating)},
+    {.flag = "skew",
+     .type = STK_OPTION_F64,
+     .max = 1000,
+     .unit = "X",
+     .fallback = "1.2",
+     .doc = "std of an expert's bias over that of the router's noise",
+     FIELD(skew)},
+    {.flag = "sparsity-shift",
+     .type = STK_OPTION_F64,
+     .min = -10,
+     .max = 10,
+     .unit = "X",
+     .fallback = "0.45",
+     .doc = "how many std below zero the gates are",
+     FIELD(sparsity_shift)},
+    {.flag = "transpose-down",
+     .type = STK_OPTION_BOOL,
+     .doc = "store down with one row per neuron",
+     FIELD(transpose_down)},
+    {.flag = "force",
+     .type = STK_OPTION_BOOL,
+     .doc = "replace FILE if it exists",
+     FIELD(overwrite)},
 };
+static const stk_option_table synth_table = {"Model", synth_options,
+                                             sizeof synth_options / sizeof *synth_options};
 
-typedef struct arguments {
-    stk_synth_options synth;
-    const char *vocab_dir;
-} arguments;
-
-// Whole argument as a number in [min, max], or a usage error.
-static double number(struct argp_state *state, const char *flag, const char *text, double min,
-                     double max)
+// The shape of that name, or NULL after filling message.
+static const char *find_shape(const char *name, char *message, size_t message_bytes)
 {
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= min && value <= max))
-        argp_error(state, "--%s: '%s' is not a number from %g to %g", flag, text, min, max);
-    return value;
-}
-
-static uint64_t integer(struct argp_state *state, const char *flag, const char *text, uint64_t max)
-{
-    char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (end == text || *end || *text == '-' || errno || value > max)
-        argp_error(state, "--%s: '%s' is not an integer from 0 to %llu", flag, text,
-                   (unsigned long long)max);
-    return value;
-}
-
-static stk_synth_gating gating(struct argp_state *state, const char *text)
-{
-    static const char *const names[] = {
-        [STK_SYNTH_SIGMOID] = "sigmoid",
-        [STK_SYNTH_SOFTMAX] = "softmax",
-        [STK_SYNTH_MISSING] = "missing",
-    };
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(text, names[i]) == 0)
-            return (stk_synth_gating)i;
-    }
-    argp_error(state, "--gating: '%s' is not sigmoid, softmax or missing", text);
-    return STK_SYNTH_SIGMOID;
-}
-
-static void take_shape(struct argp_state *state, stk_synth_options *synth, const char *name)
-{
-    if (synth->shape)
-        argp_error(state, "one shape only, '%s' is a second one", name);
+    const char *nearest = NULL;
     for (uint32_t i = 0; stk_synth_shape_name(i); i++) {
         if (strcmp(stk_synth_shape_name(i), name) == 0)
-            synth->shape = stk_synth_shape_name(i);
+            return stk_synth_shape_name(i);
+        if (!nearest && stk_name_is_near(name, stk_synth_shape_name(i)))
+            nearest = stk_synth_shape_name(i);
     }
-    if (!synth->shape)
-        argp_error(state, "'%s' is not a shape: 4b, 21b, mid or tiny", name);
+    int length = snprintf(message, message_bytes, "there is no shape '%.64s'%s%s%s; there are",
+                          name, nearest ? ", did you mean '" : "", nearest ? nearest : "",
+                          nearest ? "'?" : "");
+    for (uint32_t i = 0; stk_synth_shape_name(i) && (size_t)length < message_bytes; i++)
+        length += snprintf(message + length, message_bytes - (size_t)length, "%s %s", i ? "," : "",
+                           stk_synth_shape_name(i));
+    return NULL;
 }
 
-static error_t parse(int key, char *text, struct argp_state *state)
+static stk_status write_model(const synth_flags *flags, const char *shape, const stk_log *log)
 {
-    arguments *a = state->input;
-    switch (key) {
-    case 'o':
-        a->synth.path = text;
-        break;
-    case SEED:
-        a->synth.seed = integer(state, "seed", text, UINT64_MAX);
-        break;
-    case VOCAB:
-        a->synth.vocab_count = (uint32_t)integer(state, "vocab", text, 1 << 24);
-        break;
-    case WINDOW:
-        a->synth.window = (int64_t)integer(state, "window", text, UINT32_MAX);
-        break;
-    case GATING:
-        a->synth.gating = gating(state, text);
-        break;
-    case VOCAB_DIR:
-        a->vocab_dir = text;
-        break;
-    case SKEW:
-        a->synth.skew = number(state, "skew", text, 0, 1000);
-        break;
-    case SHIFT:
-        a->synth.sparsity_shift = number(state, "sparsity-shift", text, -10, 10);
-        break;
-    case TRANSPOSE:
-        a->synth.transpose_down = true;
-        break;
-    case FORCE:
-        a->synth.overwrite = true;
-        break;
-    case ARGP_KEY_ARG:
-        take_shape(state, &a->synth, text);
-        break;
-    case ARGP_KEY_END:
-        if (!a->synth.shape || !a->synth.path)
-            argp_error(state, "a shape and -o FILE are needed");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    stk_synth_options synth = {
+        .shape = shape,
+        .path = flags->path,
+        .overwrite = flags->overwrite,
+        .seed = flags->seed,
+        .vocab_count = flags->vocab_count,
+        .window = flags->window == UINT32_MAX ? STK_SYNTH_WINDOW_OF_SHAPE : (int64_t)flags->window,
+        .gating = (stk_synth_gating)flags->gating,
+        .skew = flags->skew,
+        .sparsity_shift = flags->sparsity_shift,
+        .transpose_down = flags->transpose_down,
+        .stop = stk_interrupt_flag(),
+    };
+    stk_synth_vocab vocab = {0};
+    stk_status status = STK_OK;
+    if (flags->vocab_dir)
+        status = stk_synth_vocab_read(flags->vocab_dir, log, &vocab);
+    if (flags->vocab_dir && status == STK_OK) {
+        synth.tokens = vocab.tokens;
+        synth.merges = vocab.merges;
+        synth.token_count = vocab.token_count;
+        synth.merge_count = vocab.merge_count;
     }
-    return 0;
-}
-
-static void print_line(void *user, stk_log_level level, const char *line)
-{
-    (void)user;
-    (void)level;
-    fprintf(stderr, "stoker: %s\n", line);
-}
-
-static void print_progress(void *user, const char *what, uint64_t done, uint64_t total)
-{
-    unsigned *shown = user, percent = total ? (unsigned)(done * 100.0 / (double)total) : 100;
-    if (percent != *shown)
-        fprintf(stderr, "\r%s %u%%%s", what, percent, done == total ? "\n" : "");
-    *shown = percent;
-}
-
-static atomic_int interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    atomic_store_explicit(&interrupted, 1, memory_order_relaxed);
+    if (status == STK_OK)
+        status = stk_synth_write(&synth, log);
+    stk_synth_vocab_free(&vocab);
+    return status;
 }
 
 int stk_cmd_synth(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = flags,
-        .parser = parse,
-        .args_doc = "4b|21b|mid|tiny -o FILE",
-        .doc = "Writes a SmallThinker model with random weights: real shapes, and the expert "
-               "popularity and neuron sparsity of the technical report. For measuring speed.",
+    synth_flags flags = {0};
+    stk_console_options messages = {0};
+    const char *name;
+    char message[192];
+    const stk_option_binding bindings[] = {
+        {&synth_table, &flags},
+        {&stk_console_option_table, &messages},
     };
-    arguments a = {.synth = stk_synth_defaults()};
-    unsigned shown = 101;
-    const stk_log log = {
-        .write = print_line,
-        .progress = isatty(STDERR_FILENO) ? print_progress : NULL,
-        .user = &shown,
-        .level_max = STK_LOG_WARN,
+    const stk_arguments arguments = {
+        .positional_doc = "SHAPE",
+        .doc = "Writes a SmallThinker model with random weights: the real shapes 4b and 21b, or "
+               "mid or tiny, with the expert popularity and neuron sparsity of the technical "
+               "report. For measuring speed.",
+        .bindings = bindings,
+        .binding_count = sizeof bindings / sizeof *bindings,
+        .positional_min = 1,
+        .positional_max = 1,
+        .positionals = &name,
     };
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
-
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL); // the second Ctrl-C kills
-    a.synth.stop = &interrupted;
-    stk_synth_vocab vocab = {0};
-    stk_status status = STK_OK;
-    if (a.vocab_dir) {
-        status = stk_synth_vocab_read(a.vocab_dir, &log, &vocab);
-        a.synth.tokens = vocab.tokens;
-        a.synth.merges = vocab.merges;
-        a.synth.token_count = vocab.token_count;
-        a.synth.merge_count = vocab.merge_count;
+    int exit_code;
+    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+        return exit_code;
+    const char *shape = find_shape(name, message, sizeof message);
+    if (!shape)
+        return stk_arguments_misused(argv[0], message);
+    if (!flags.path)
+        return stk_arguments_misused(argv[0], "name the model to write with -o FILE");
+    stk_console console;
+    stk_console_open(&messages, &console);
+    if (!flags.overwrite && access(flags.path, F_OK) == 0) { // before the vocabulary is read
+        stk_error(&console.log, "%s: exists already; --force replaces it", flags.path);
+        stk_console_close(&console);
+        return STK_EXIT_FAILED;
     }
-    if (status == STK_OK)
-        status = stk_synth_write(&a.synth, &log);
-    stk_synth_vocab_free(&vocab);
-    return status == STK_OK ? 0 : 1;
+    stk_status status = write_model(&flags, shape, &console.log);
+    stk_console_close(&console);
+    return stk_exit_code(status);
 }

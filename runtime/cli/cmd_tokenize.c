@@ -2,101 +2,35 @@
 //
 // Reads only the header of the model.
 #include "base/utf8.h"
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/read_text.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 
-#include <argp.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, TEXT_BYTES_MAX = 1 << 30 };
-enum { OPTION_IDS = 0x100, OPTION_JSON, OPTION_SPECIAL, OPTION_BOS };
-
-int stk_cmd_tokenize(int argc, char **argv);
-
 typedef struct tokenize_options {
-    const char *model, *text;
-    bool ids, json;
-    unsigned flags; // of stk_encode_flags
+    bool ids, json, has_special, has_bos;
 } tokenize_options;
 
-static const struct argp_option argp_options[] = {
-    {"ids", OPTION_IDS, NULL, 0, "print the ids on one line", 0},
-    {"json", OPTION_JSON, NULL, 0, "print a JSON list", 0},
-    {"special", OPTION_SPECIAL, NULL, 0, "read control tokens in the text as such", 0},
-    {"bos", OPTION_BOS, NULL, 0, "begin with the model's beginning-of-text token if it wants one",
-     0},
-    {0},
+#define FLAG(text, field, what)                                                                    \
+    {                                                                                              \
+        .flag = text, .type = STK_OPTION_BOOL, .doc = what,                                        \
+        .offset = offsetof(tokenize_options, field)                                                \
+    }
+static const stk_option tokenize_table_options[] = {
+    FLAG("ids", ids, "print the ids on one line"),
+    FLAG("json", json, "print a JSON list"),
+    FLAG("special", has_special, "control tokens written in the text count as such"),
+    FLAG("bos", has_bos, "begin with the model's beginning-of-text token if it wants one"),
 };
-
-static error_t parse_option(int key, char *arg, struct argp_state *state)
-{
-    tokenize_options *options = state->input;
-    switch (key) {
-    case OPTION_IDS:
-        options->ids = true;
-        return 0;
-    case OPTION_JSON:
-        options->json = true;
-        return 0;
-    case OPTION_SPECIAL:
-        options->flags |= STK_ENCODE_SPECIAL;
-        return 0;
-    case OPTION_BOS:
-        options->flags |= STK_ENCODE_BOS;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (state->arg_num == 0)
-            options->model = arg;
-        else if (state->arg_num == 1)
-            options->text = arg;
-        else
-            argp_error(state, "more than one text; quote it");
-        return 0;
-    case ARGP_KEY_END:
-        if (!options->model)
-            argp_error(state, "no model given");
-        if (options->ids && options->json)
-            argp_error(state, "--ids and --json exclude each other");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static void write_log(void *user, stk_log_level level, const char *line)
-{
-    (void)user;
-    fprintf(stderr, "stoker: %s%s\n", level == STK_LOG_WARN ? "warning: " : "", line);
-}
-
-static stk_status read_stdin(const stk_log *log, char **text, size_t *len_bytes)
-{
-    size_t capacity = 1 << 16, filled = 0;
-    char *buffer = malloc(capacity);
-    while (buffer) {
-        filled += fread(buffer + filled, 1, capacity - filled, stdin);
-        if (ferror(stdin) || filled > TEXT_BYTES_MAX) {
-            free(buffer);
-            return filled > TEXT_BYTES_MAX
-                       ? stk_fail(log, STK_INVALID, "standard input: over %d bytes", TEXT_BYTES_MAX)
-                       : stk_fail(log, STK_IO, "standard input: %s", strerror(errno));
-        }
-        if (filled < capacity) {
-            *text = buffer;
-            *len_bytes = filled;
-            return STK_OK;
-        }
-        capacity *= 2;
-        char *grown = realloc(buffer, capacity);
-        if (!grown)
-            free(buffer);
-        buffer = grown;
-    }
-    return stk_fail(log, STK_NO_MEMORY, "standard input: out of memory");
-}
+static const stk_option_table tokenize_table = {"Tokens", tokenize_table_options,
+                                                sizeof tokenize_table_options /
+                                                    sizeof *tokenize_table_options};
 
 // One line of printable text: control characters and what is not UTF-8 as \n, \t, \r or \xNN.
 static void print_escaped(stk_str bytes)
@@ -137,7 +71,7 @@ static void print_tokens(const tokenize_options *options, const stk_tokenizer *t
 {
     if (options->json)
         fputs("[", stdout);
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count && !ferror(stdout); ++i) { // main reports it
         if (options->ids) {
             printf("%s%d", i ? " " : "", (int)ids[i]);
         } else if (options->json) {
@@ -157,57 +91,80 @@ static void print_tokens(const tokenize_options *options, const stk_tokenizer *t
         putchar('\n');
 }
 
-static stk_status tokenize(const tokenize_options *options, const stk_log *log,
-                           const stk_tokenizer *tokenizer)
+// The text as given or, without one, standard input, which the caller frees as *owned.
+static stk_status take_text(const char *given, const stk_log *log, stk_str *text, char **owned)
 {
-    char *input = NULL;
-    size_t len_bytes = options->text ? strlen(options->text) : 0, count = 0;
+    if (given) {
+        *text = stk_str_of(given);
+        return STK_OK;
+    }
+    stk_status status = stk_text_read("-", log, text);
+    if (status == STK_OK)
+        *owned = (char *)text->data;
+    return status;
+}
+
+static stk_status tokenize(const tokenize_options *options, const stk_log *log,
+                           const stk_tokenizer *tokenizer, const char *given)
+{
+    unsigned flags = (options->has_special ? STK_ENCODE_SPECIAL : 0u) |
+                     (options->has_bos ? STK_ENCODE_BOS : 0u);
+    char *owned = NULL;
+    stk_str text;
+    size_t count = 0;
     const int32_t *ids = NULL;
     stk_encoder *encoder = NULL;
-    stk_status status = STK_OK;
-    if (!options->text)
-        status = read_stdin(log, &input, &len_bytes);
+    stk_status status = take_text(given, log, &text, &owned);
     if (status == STK_OK)
         status = stk_encoder_open(tokenizer, log, &encoder);
     if (status == STK_OK)
-        status = stk_encoder_encode(encoder, input ? input : options->text, len_bytes,
-                                    options->flags, &ids, &count);
-    if (status == STK_OK) {
+        status = stk_encoder_encode(encoder, text.data, text.len_bytes, flags, &ids, &count);
+    if (status == STK_OK)
         print_tokens(options, tokenizer, ids, count);
-        if (fflush(stdout) || ferror(stdout))
-            status = stk_fail(log, STK_IO, "standard output: %s", strerror(errno));
-    }
     stk_encoder_close(&encoder);
-    free(input);
+    free(owned);
     return status;
 }
 
 int stk_cmd_tokenize(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = argp_options,
-        .parser = parse_option,
-        .args_doc = "MODEL [TEXT]",
-        .doc = "Shows the tokens of a text, which is read from standard input when not given: one "
-               "a line, its id and its text.",
-    };
     tokenize_options options = {0};
-    const stk_log log = {.write = write_log, .level_max = STK_LOG_WARN};
-    argp_err_exit_status = EXIT_USAGE;
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0)
-        return EXIT_USAGE;
+    stk_console_options messages = {0};
+    const char *positionals[2]; // MODEL, TEXT
+    const stk_option_binding bindings[] = {
+        {&tokenize_table, &options},
+        {&stk_console_option_table, &messages},
+    };
+    const stk_arguments arguments = {
+        .positional_doc = "MODEL [TEXT]",
+        .doc = "Shows the tokens of a text, one a line: its id and its text.\vWithout TEXT it is "
+               "read from standard input.",
+        .bindings = bindings,
+        .binding_count = sizeof bindings / sizeof *bindings,
+        .positional_min = 1,
+        .positional_max = 2,
+        .positionals = positionals,
+    };
+    int exit_code;
+    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+        return exit_code;
+    if (options.ids && options.json)
+        return stk_arguments_misused(argv[0], "--ids and --json exclude each other");
+    stk_console console;
+    stk_console_open(&messages, &console);
     stk_gguf *gguf = NULL;
     stk_vocab_source source = {0};
     stk_tokenizer *tokenizer = NULL;
-    stk_status status = stk_gguf_open(options.model, &log, &gguf);
+    stk_status status = stk_gguf_open(positionals[0], &console.log, &gguf);
     if (status == STK_OK)
-        status = stk_vocab_source_from_gguf(gguf, &log, &source);
+        status = stk_vocab_source_from_gguf(gguf, &console.log, &source);
     if (status == STK_OK)
-        status = stk_tokenizer_open(&source, &log, &tokenizer);
+        status = stk_tokenizer_open(&source, &console.log, &tokenizer);
     if (status == STK_OK)
-        status = tokenize(&options, &log, tokenizer);
+        status = tokenize(&options, &console.log, tokenizer, positionals[1]);
     stk_tokenizer_close(&tokenizer);
     stk_vocab_source_free(&source);
     stk_gguf_close(&gguf);
-    return status == STK_OK ? EXIT_DONE : EXIT_FAILED;
+    stk_console_close(&console);
+    return stk_exit_code(status);
 }

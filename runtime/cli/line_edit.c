@@ -12,7 +12,6 @@ struct stk_line_edit {
     EditLine *el; // NULL: not a terminal
     History *history;
     const char *prompt;
-    bool is_dropped;
     char *line; // of getline
     size_t line_capacity;
 };
@@ -22,15 +21,6 @@ static char *show_prompt(EditLine *el)
     stk_line_edit *edit;
     el_get(el, EL_CLIENTDATA, &edit);
     return (char *)edit->prompt;
-}
-
-static unsigned char drop_line(EditLine *el, int key)
-{
-    (void)key;
-    stk_line_edit *edit;
-    el_get(el, EL_CLIENTDATA, &edit);
-    edit->is_dropped = true;
-    return CC_NEWLINE;
 }
 
 static stk_status open_terminal(stk_line_edit *edit)
@@ -50,8 +40,8 @@ static stk_status open_terminal(stk_line_edit *edit)
     // While a line is edited Ctrl-C is a key: a signal would leave the terminal half way. (libedit
     // forgets "intr=" when it reads the terminal's settings again, and keeps this.)
     el_set(edit->el, EL_SETTY, "-d", "-isig", NULL);
-    el_set(edit->el, EL_ADDFN, "stoker-drop-line", "drop the line", drop_line);
-    el_set(edit->el, EL_BIND, "^C", "stoker-drop-line", NULL);
+    // Not a function of our own: libedit never frees the names that EL_ADDFN copies.
+    el_set(edit->el, EL_BIND, "^C", "ed-start-over", NULL);
     el_set(edit->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     return STK_OK;
 }
@@ -105,12 +95,7 @@ stk_line_result stk_line_edit_read(stk_line_edit *edit, stk_str *line)
         return STK_LINE_READ;
     }
     int length = 0;
-    edit->is_dropped = false;
     const char *data = el_gets(edit->el, &length);
-    if (edit->is_dropped) {
-        fputs("^C\n", stderr);
-        return STK_LINE_DROPPED;
-    }
     if (!data || length <= 0)
         return STK_LINE_END;
     *line = without_newline(data, (size_t)length);

@@ -14,8 +14,7 @@ typedef struct stk_line_edit stk_line_edit;
 
 typedef enum stk_line_result {
     STK_LINE_READ,
-    STK_LINE_DROPPED, // Ctrl-C: ask again
-    STK_LINE_END,     // Ctrl-D, end of the pipe, or it cannot be read
+    STK_LINE_END, // Ctrl-D, end of the pipe, or it cannot be read
 } stk_line_result;
 
 // prompt ("> ") is borrowed and must outlive *out. STK_NO_MEMORY.

@@ -46,12 +46,14 @@ int stk_run_print_json(stk_run *run, const int32_t *prompt_ids, uint32_t prompt_
     const stk_engine *engine = run->model.engine;
     uint32_t decoded = stats->generated_tokens ? stats->generated_tokens - 1 : 0;
     json_t *json = json_pack(
-        "{s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:s, s:i}", "text", json_generated(run), "prompt_ids",
-        json_ids(prompt_ids, prompt_count), "ids", json_ids(run->ids, run->id_count), "finish",
-        stk_finish_name(stats->finish), "seed", (json_int_t)run->sampling.seed, "prefill",
+        "{s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:{s:i, s:i, s:i}, s:s, s:i}", "text",
+        json_generated(run), "prompt_ids", json_ids(prompt_ids, prompt_count), "ids",
+        json_ids(run->ids, run->id_count), "finish", stk_finish_name(stats->finish), "seed",
+        (json_int_t)run->sampling.seed, "prefill",
         json_speed(stats->prompt_tokens, stats->prompt_ns), "decode",
-        json_speed(decoded, stats->decode_ns), "kernels", stk_engine_kernels(engine), "threads",
-        (int)stk_engine_thread_count(engine));
+        json_speed(decoded, stats->decode_ns), "draft", "guessed", (int)stats->drafted_tokens,
+        "right", (int)stats->accepted_tokens, "passes", (int)stats->decode_passes, "kernels",
+        stk_engine_kernels(engine), "threads", (int)stk_engine_thread_count(engine));
     char *line = json ? json_dumps(json, JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (!line)

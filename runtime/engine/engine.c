@@ -1,6 +1,9 @@
 #include "engine/engine_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "store/sidecar.h"
 
 static stk_status load_model(stk_engine *engine, const stk_engine_options *options)
 {
@@ -10,21 +13,69 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     return status;
 }
 
-static stk_status load_weights(stk_engine *engine)
+enum { GUESS_LAYERS_DEFAULT = 1 };
+
+static stk_status load_dense(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_weights_options weights = {
+        .gguf = engine->gguf,
+        .model = &engine->model,
+        .cpu = &engine->cpu,
+        .team = engine->team,
+        .log = engine->log,
+        .cancel = options->cancel,
+        .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
+        .skips_embedding = engine->memory.embedding_on_demand,
+    };
+    stk_status status = stk_weights_load(&weights, &engine->weights);
+    if (status == STK_OK && engine->memory.embedding_on_demand)
+        status = stk_model_file_open(engine->gguf, weights.direct, engine->log,
+                                     &engine->embedding_file);
+    return status;
+}
+
+static stk_status open_store(stk_engine *engine, const stk_engine_options *options)
+{
+    char sidecar[4096], usage[4096 + sizeof "-usage"];
+    const char *path = options->sidecar_path, *usage_path = options->usage_path;
+    bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
+    if (!path && has_default)
+        path = sidecar;
+    if (!usage_path && has_default) {
+        snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        usage_path = usage;
+    }
+    stk_expert_store_options store = {
+        .gguf = engine->gguf,
+        .model = &engine->model,
+        .team = engine->team,
+        .log = engine->log,
+        .cancel = options->cancel,
+        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
+                                                                     : 0,
+        .policy = options->cache_policy,
+        .io = (stk_io_kind)options->io,
+        .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
+        .sidecar = options->ignores_sidecar ? NULL : path,
+        .inflight_max = options->reads_inflight_max,
+        .usage_path = options->ignores_usage ? NULL : usage_path,
+    };
+    engine->pressure = (stk_pressure_governor){
+        .slots_max = engine->memory.slots,
+        .slots_min = stk_expert_store_slots_min(&engine->model),
+        .slots = engine->memory.slots,
+    };
+    return stk_expert_store_open(&store, &engine->store);
+}
+
+static stk_status choose_kernels(stk_engine *engine)
 {
     const stk_model *model = &engine->model;
-    stk_status status = stk_weights_load(engine->gguf, model, &engine->cpu, engine->team,
-                                         engine->log, &engine->weights);
-    if (status == STK_OK)
-        status = stk_expert_store_open(engine->gguf, model, engine->team, engine->log,
-                                       &engine->store);
-    if (status != STK_OK)
-        return status;
     engine->expert_kernels = calloc(model->layer_count, sizeof *engine->expert_kernels);
     if (!engine->expert_kernels)
         return STK_NO_MEMORY;
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        stk_expert e = stk_expert_store_get(engine->store, i, 0);
+        stk_expert e = stk_expert_store_shape(engine->store, i);
         engine->expert_kernels[i] = (stk_expert_kernels){
             stk_cpu_matmul(&engine->cpu, e.gate.format, e.gate.type),
             stk_cpu_gather(&engine->cpu, e.up.format, e.up.type),
@@ -40,6 +91,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (!engine)
         return STK_NO_MEMORY;
     engine->log = options->log;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
     stk_team_options team = {
         .worker_count = options->thread_count, .pin = true, .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
@@ -48,16 +101,23 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = stk_team_open(&team, &engine->team);
     if (status == STK_OK)
-        status = load_weights(engine);
+        status = stk_memory_plan_make(engine, options);
+    if (status == STK_OK)
+        status = load_dense(engine, options);
+    if (status == STK_OK)
+        status = open_store(engine, options);
+    if (status == STK_OK)
+        status = choose_kernels(engine);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
     }
-    stk_info(engine->log, "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
-             (int)engine->model.name.len_bytes, engine->model.name.data,
-             engine->model.layer_count, engine->model.expert_count,
-             engine->model.expert_used_count, (double)stk_engine_weight_bytes(engine) / 0x1p30,
-             engine->cpu.name, stk_team_worker_count(engine->team));
+    stk_info(engine->log,
+             "%.*s: %u layers, %u experts, %u used; %.2f GiB of weights; %s kernels, %u threads",
+             (int)engine->model.name.len_bytes, engine->model.name.data, engine->model.layer_count,
+             engine->model.expert_count, engine->model.expert_used_count,
+             (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
+             stk_team_worker_count(engine->team));
     *out = engine;
     return STK_OK;
 }
@@ -68,6 +128,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     if (!engine)
         return;
     stk_expert_store_close(&engine->store);
+    stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
     stk_team_close(&engine->team);
     stk_model_free(&engine->model);
@@ -100,4 +161,14 @@ const char *stk_engine_kernels(const stk_engine *engine)
 uint64_t stk_engine_weight_bytes(const stk_engine *engine)
 {
     return engine->weights.bytes + stk_expert_store_bytes(engine->store);
+}
+
+const stk_memory_plan *stk_engine_memory(const stk_engine *engine)
+{
+    return &engine->memory;
+}
+
+stk_expert_store *stk_engine_store(stk_engine *engine)
+{
+    return engine->store;
 }

@@ -8,16 +8,34 @@
 #include "base/log.h"
 #include "model/gguf.h"
 #include "model/model.h"
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+struct stk_session_options;
 
 // Thread-safety: one forward pass at a time over all sessions of an engine.
 typedef struct stk_engine stk_engine;
 
 typedef struct stk_engine_options {
-    const char *model_path; // a GGUF file, or any split of a set
-    const stk_log *log;     // borrowed, must outlive the engine; NULL: silent
-    uint32_t thread_count;  // workers, the caller's thread included; 0: one per usable core
-    const char *cpu_mask;   // widest kernels allowed, "scalar", "avx2", "avx512"...; NULL: all
+    const char *model_path;   // a GGUF file, or any split of a set
+    const stk_log *log;       // borrowed, must outlive the engine; NULL: silent
+    uint32_t thread_count;    // workers, the caller's thread included; 0: one per usable core
+    const char *cpu_mask;     // widest kernels allowed, "scalar", "avx2", "avx512"...; NULL: all
+    const atomic_int *cancel; // loading ends with STK_CANCELLED once non-zero; NULL: never
+
+    // Memory. The limit covers everything this process makes resident; 0: what the system has.
+    uint64_t memory_bytes;
+    const struct stk_session_options *planned_session; // counted in the plan; NULL: defaults
+    const char *sidecar_path;    // packed experts; NULL: MODEL.stoker if there is one
+    bool ignores_sidecar;        // read the GGUF even where there is a sidecar
+    const char *cache_policy;    // NULL: the default of store/policies.def
+    uint32_t io;                 // stk_io_kind: how experts are read
+    bool buffered_reads;         // let expert reads go through the page cache
+    uint32_t reads_inflight_max; // 0: the store's default
+    const char *usage_path;      // NULL: beside the model, MODEL.stoker-usage
+    bool ignores_usage;          // do not warm the cache by earlier runs, nor record this one
+    uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: the default
 } stk_engine_options;
 
 // Reads, checks and loads a model. *out is written only on STK_OK; the caller closes it.
@@ -26,10 +44,26 @@ STK_CHECKED stk_status stk_engine_open(const stk_engine_options *options, stk_en
 // Closes *engine (every session must be closed first) and sets it to NULL; NULL is allowed.
 void stk_engine_close(stk_engine **engine);
 
+// What the memory went to, as planned before anything was loaded.
+typedef struct stk_memory_plan {
+    uint64_t limit_bytes;   // 0: none
+    uint64_t program_bytes; // code, tables and vocabulary, estimated
+    uint64_t weights_bytes; // attention, norms, routers, head
+    uint64_t session_bytes; // KV cache and scratch
+    uint64_t staging_bytes; // reads on their way
+    uint64_t cache_bytes;   // slots of experts
+    uint64_t total_bytes;
+    uint32_t slots, experts;  // experts that fit, and all of them
+    uint32_t context_tokens;  // of the planned session
+    bool embedding_on_demand; // its rows are read from the file, one per token
+} stk_memory_plan;
+const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
+struct stk_expert_store *stk_engine_store(stk_engine *engine); // for its statistics
+
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed
 const stk_gguf *stk_engine_gguf(const stk_engine *engine);   // borrowed; metadata only
 uint32_t stk_engine_thread_count(const stk_engine *engine);
-const char *stk_engine_kernels(const stk_engine *engine); // "avx512", for logs and reports
+const char *stk_engine_kernels(const stk_engine *engine);   // "avx512", for logs and reports
 uint64_t stk_engine_weight_bytes(const stk_engine *engine); // resident weights
 
 #endif

@@ -8,6 +8,8 @@
 #include "engine/session.h"
 #include "engine/weights.h"
 #include "store/expert_store.h"
+#include "store/model_file.h"
+#include "store/pressure.h"
 
 // Kernels for a layer's experts, which may be of other types than the next layer's.
 typedef struct stk_expert_kernels {
@@ -25,6 +27,11 @@ struct stk_engine {
     stk_weights weights;
     stk_expert_store *store;
     stk_expert_kernels *expert_kernels; // [layer_count]
+    uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
+    stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
+    stk_memory_plan memory;
+    stk_pressure_governor pressure;
+    uint64_t pressure_read_ns; // when it was last looked at
 };
 
 // Rows of activations with their Q8 form.
@@ -58,11 +65,19 @@ typedef struct stk_expert_scratch {
     float *attend_o;  // [STK_ATTEND_QUERIES_MAX][head_dim]
 } stk_expert_scratch;
 
+// One expert of a layer with what it has to do in this batch.
+typedef struct stk_expert_work {
+    uint32_t expert;
+    uint32_t first, count; // its pairs: expert_pairs[first..first+count)
+    uint32_t tasks;
+    atomic_uint claimed, done;
+} stk_expert_work;
+
 enum { STK_EXPERT_TILE = 32 }; // tokens an expert takes at once
 
 struct stk_session {
     stk_engine *engine;
-    uint32_t context_tokens, sequence_count, batch_rows_max;
+    uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
     stk_kv_layer *kv;  // [layer]
@@ -73,29 +88,38 @@ struct stk_session {
     const stk_row *rows;
     uint32_t row_count;
     uint32_t logit_count;
-    uint32_t *logit_rows;  // [batch]: row of each logits slot
-    uint32_t *logit_slot;  // [batch]: slot of each row, UINT32_MAX without
+    uint32_t *logit_rows; // [batch]: row of each logits slot
+    uint32_t *logit_slot; // [batch]: slot of each row, UINT32_MAX without
 
     // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
     void *scratch_pages;
     uint64_t scratch_bytes;
     uint32_t width_padded;
-    float *x;              // [batch][width], the residual stream
-    stk_act *x_acts;       // [batch], x only, for the router
-    float *rope;           // [batch][rope_dim]: cosines, then sines
-    stk_acts normed;       // [batch], width
-    stk_acts attended;     // [batch], heads * head_dim
-    float *q, *k, *v;      // [batch][...]
-    float *projected;      // [batch][width]: attention's output
-    float *router_logits;  // [batch][experts padded to 16]
-    uint32_t *chosen;      // [batch][used]
-    float *chosen_weights; // [batch][used]
+    float *x;               // [batch][width], the residual stream
+    stk_act *x_acts;        // [batch], x only, for the router
+    float *rope;            // [batch][rope_dim]: cosines, then sines
+    stk_acts normed;        // [batch], width
+    stk_acts attended;      // [batch], heads * head_dim
+    float *q, *k, *v;       // [batch][...]
+    float *projected;       // [batch][width]: attention's output
+    float *router_logits;   // [batch][experts padded to 16]
+    uint32_t *chosen;       // [batch][used]
+    float *chosen_weights;  // [batch][used]
     uint32_t *expert_first; // [experts + 1]
     uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
-    float *part_outputs;   // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
-    float *expert_outputs; // [batch * used][width padded]
+    stk_expert_work *work;  // [experts]: those used in this layer
+    uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
+    float *work_weights;    // [experts]: the router's, of the first row
+    uint32_t work_count, task_count;
+    atomic_uint tasks_claimed;
+    stk_route_hook route_hook;
+    void *route_hook_user;
+    atomic_int failure;          // stk_status of the forward in progress
+    float *guess_logits;         // [experts padded to 16]
+    float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
+    float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
-    float *logits;         // [batch][vocab padded to 16]
+    float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
     float attend_scale; // 1/sqrt(head_dim)
 };
@@ -104,13 +128,23 @@ struct stk_session {
 // whole experts are handed out and each expert is read once for all its rows.
 enum { STK_PAIRS_SPLIT_MAX = 32 };
 
+// KV cache and scratch of a session with these options. STK_INVALID: absurd sizes.
+STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
+                                         uint64_t *out);
+// Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
+STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
+
 // One layer's phases, each called by every worker between barriers.
 void stk_forward_worker(stk_worker *worker, void *session);
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
-void stk_group_pairs(stk_session *s);
+void stk_experts_announce(stk_session *s, uint32_t layer);
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
+void stk_experts_guess(stk_session *s, uint32_t layer);
+void stk_experts_finish(stk_session *s, uint32_t layer);
+void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen);
+void stk_group_pairs(stk_session *s);
 void stk_experts_combine_row(stk_session *s, uint32_t row);
 
 #endif

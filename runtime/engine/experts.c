@@ -46,59 +46,162 @@ static void run_part(const stk_session *s, uint32_t layer, const stk_expert *exp
     kernels->down(&expert->down, &n, begin, end, y);
 }
 
-static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t task)
+static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
+                      const stk_expert *expert, uint32_t pair, uint32_t part)
 {
     const stk_model *m = &s->engine->model;
-    uint32_t pair = task / STK_EXPERT_PARTS, part = task % STK_EXPERT_PARTS;
     uint32_t groups = m->ffn_width / 32;
     uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
     const stk_act *act = &s->normed.rows[pair / m->expert_used_count];
-    stk_expert expert = stk_expert_store_get(s->engine->store, layer, s->chosen[pair]);
-    s->engine->expert_kernels[layer].gate(&expert.gate, 32 * begin, 32 * end, act, 1, w->gate,
+    size_t slot = (size_t)pair * STK_EXPERT_PARTS + part;
+    s->engine->expert_kernels[layer].gate(&expert->gate, 32 * begin, 32 * end, act, 1, w->gate,
                                           m->ffn_width);
-    run_part(s, layer, &expert, w, act, w->gate, begin, end,
-             s->part_outputs + (size_t)task * s->width_padded);
+    run_part(s, layer, expert, w, act, w->gate, begin, end,
+             s->part_outputs + slot * s->width_padded);
 }
 
-// All rows of one expert, STK_EXPERT_TILE at a time.
-static void run_whole(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t e)
+// Up to STK_EXPERT_TILE rows of one expert.
+static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
+                     const stk_expert *expert, const uint32_t *pairs, uint32_t count)
 {
     const stk_model *m = &s->engine->model;
     uint32_t groups = m->ffn_width / 32;
-    stk_expert expert = stk_expert_store_get(s->engine->store, layer, e);
-    for (uint32_t at = s->expert_first[e]; at < s->expert_first[e + 1]; at += STK_EXPERT_TILE) {
-        uint32_t count = s->expert_first[e + 1] - at;
-        count = count < STK_EXPERT_TILE ? count : STK_EXPERT_TILE;
-        const uint32_t *pairs = s->expert_pairs + at;
-        for (uint32_t t = 0; t < count; t++)
-            w->acts[t] = s->normed.rows[pairs[t] / m->expert_used_count];
-        s->engine->expert_kernels[layer].gate(&expert.gate, 0, m->ffn_width, w->acts, count,
-                                              w->gate, m->ffn_width);
-        for (uint32_t t = 0; t < count; t++) {
-            for (uint32_t part = 0; part < STK_EXPERT_PARTS; part++) {
-                uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
-                run_part(s, layer, &expert, w, &w->acts[t],
-                         w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
-                         w->parts + (size_t)part * s->width_padded);
-            }
-            s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
-                                     s->expert_outputs + (size_t)pairs[t] * s->width_padded);
+    for (uint32_t t = 0; t < count; t++)
+        w->acts[t] = s->normed.rows[pairs[t] / m->expert_used_count];
+    s->engine->expert_kernels[layer].gate(&expert->gate, 0, m->ffn_width, w->acts, count, w->gate,
+                                          m->ffn_width);
+    for (uint32_t t = 0; t < count; t++) {
+        for (uint32_t part = 0; part < STK_EXPERT_PARTS; part++) {
+            uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
+            run_part(s, layer, expert, w, &w->acts[t],
+                     w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
+                     w->parts + (size_t)part * s->width_padded);
         }
+        s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
+                                 s->expert_outputs + (size_t)pairs[t] * s->width_padded);
     }
+}
+
+// ---- what a batch asks of a layer's experts ----
+
+// Lists the experts this layer uses and tells the store, right after the router.
+void stk_experts_announce(stk_session *s, uint32_t layer)
+{
+    const stk_model *m = &s->engine->model;
+    bool split = s->row_count * m->expert_used_count <= STK_PAIRS_SPLIT_MAX;
+    stk_group_pairs(s);
+    s->work_count = s->task_count = 0;
+    for (uint32_t e = 0; e < m->expert_count; e++) {
+        uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
+        if (count == 0)
+            continue;
+        stk_expert_work *w = &s->work[s->work_count];
+        w->expert = e;
+        w->first = first;
+        w->count = count;
+        w->tasks = split ? count * STK_EXPERT_PARTS
+                         : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
+        atomic_store_explicit(&w->claimed, 0, memory_order_relaxed);
+        atomic_store_explicit(&w->done, 0, memory_order_relaxed);
+        // Of several rows the first speaks for all.
+        s->work_weights[s->work_count] = s->chosen_weights[s->expert_pairs[first]];
+        s->work_ids[s->work_count++] = e;
+        s->task_count += w->tasks;
+    }
+    atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
+    if (s->route_hook)
+        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen);
+    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_count,
+                          STK_WANT_EXACT);
+}
+
+// Asks for the experts the next layers will probably choose: their routers read the residual
+// stream raw, and one layer changes it little. Wrong guesses cost idle disk time only.
+void stk_experts_guess(stk_session *s, uint32_t layer)
+{
+    const stk_engine *e = s->engine;
+    const stk_model *m = &e->model;
+    if (stk_expert_store_is_resident(e->store) || s->row_count > 1)
+        return;
+    uint32_t *guess = s->work_ids + m->expert_count;
+    for (uint32_t next = layer + 1; next < m->layer_count && next <= layer + e->guess_layers;
+         next++) {
+        const stk_linear *router = &e->weights.layers[next].router;
+        router->matmul(&router->matrix, 0, m->expert_count, s->x_acts, 1, s->guess_logits,
+                       m->expert_count);
+        stk_choose_experts(s->guess_logits, m->expert_count, m->expert_used_count, guess);
+        stk_expert_store_want(e->store, next, guess, NULL, m->expert_used_count,
+                              STK_WANT_SPECULATIVE);
+    }
+}
+
+// Gives back what a failed forward still holds.
+void stk_experts_finish(stk_session *s, uint32_t layer)
+{
+    for (uint32_t i = 0; i < s->work_count; i++)
+        if (atomic_load(&s->work[i].done) < s->work[i].tasks)
+            stk_expert_store_release(s->engine->store, layer, s->work[i].expert);
+}
+
+static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
+                     const stk_expert_work *work, const stk_expert *expert, uint32_t task)
+{
+    if (s->row_count * s->engine->model.expert_used_count <= STK_PAIRS_SPLIT_MAX) {
+        uint32_t pair = s->expert_pairs[work->first + task / STK_EXPERT_PARTS];
+        run_split(s, w, layer, expert, pair, task % STK_EXPERT_PARTS);
+        return;
+    }
+    uint32_t at = task * STK_EXPERT_TILE, count = work->count - at;
+    run_rows(s, w, layer, expert, s->expert_pairs + work->first + at,
+             count < STK_EXPERT_TILE ? count : STK_EXPERT_TILE);
+}
+
+// Takes one task of any expert that is there. False: none is, or all tasks are taken.
+static bool run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer)
+{
+    for (uint32_t i = 0; i < s->work_count; i++) {
+        stk_expert_work *w = &s->work[i];
+        if (atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
+            continue;
+        stk_expert expert;
+        stk_status status = stk_expert_store_poll(s->engine->store, layer, w->expert, &expert);
+        if (status == STK_PENDING)
+            continue;
+        uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
+        if (task >= w->tasks)
+            continue;
+        atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
+        if (status == STK_OK)
+            run_task(s, scratch, layer, w, &expert, task);
+        else
+            atomic_store(&s->failure, (int)status);
+        // acq_rel: whoever finishes last gives the expert back after everybody has read it
+        if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
+            stk_expert_store_release(s->engine->store, layer, w->expert);
+        return true;
+    }
+    return false;
 }
 
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
 {
-    const stk_model *m = &s->engine->model;
-    const stk_expert_scratch *w = &s->workers[worker->index];
-    uint32_t pairs = s->row_count * m->expert_used_count, task, end;
-    if (pairs <= STK_PAIRS_SPLIT_MAX) {
-        while (stk_worker_take(worker, pairs * STK_EXPERT_PARTS, 1, &task, &end))
-            run_split(s, w, layer, task);
-        return;
+    stk_expert_store *store = s->engine->store;
+    const stk_expert_scratch *scratch = &s->workers[worker->index];
+    while (atomic_load_explicit(&s->tasks_claimed, memory_order_relaxed) < s->task_count) {
+        if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
+            break;
+        uint32_t events = stk_expert_store_events(store);
+        if (run_something(s, scratch, layer))
+            continue;
+        if (atomic_load_explicit(&s->tasks_claimed, memory_order_relaxed) >= s->task_count)
+            break;
+        if (stk_expert_store_is_resident(store)) // another worker is between its two counts
+            continue;
+        stk_expert_store_wait(store, events);
     }
-    while (stk_worker_take(worker, m->expert_count, 1, &task, &end))
-        run_whole(s, w, layer, task);
+    // Whoever sleeps may wait for experts that nobody needs any more.
+    if (!stk_expert_store_is_resident(store))
+        stk_expert_store_notify(store);
 }
 
 // Adds the row's experts to its residual stream, in rank order.

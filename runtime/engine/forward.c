@@ -6,12 +6,30 @@
 // Rows of a matrix are handed out in runs of this many; a multiple of 16.
 enum { ROWS_PER_TAKE = 64 };
 
+static void look_up(stk_session *s, uint32_t token, float *x)
+{
+    const stk_engine *e = s->engine;
+    if (!e->embedding_file) {
+        stk_matrix_dequantize_row(&e->weights.embedding, token, x);
+        return;
+    }
+    // A quantised row is shorter than the floats it becomes, so it can be read to their end.
+    const stk_type *type = e->model.token_embd->type;
+    uint64_t bytes = stk_type_row_bytes(type, e->model.width);
+    uint8_t row[(1 << 17) * sizeof(float)];
+    stk_status status = stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes,
+                                            bytes, row);
+    if (status == STK_OK)
+        type->dequantize(row, x, e->model.width);
+    else
+        atomic_store(&s->failure, (int)status);
+}
+
 static void embed_row(stk_session *s, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_row *r = &s->rows[row];
-    stk_matrix_dequantize_row(&s->engine->weights.embedding, (uint32_t)r->token,
-                              s->x + (size_t)row * m->width);
+    look_up(s, (uint32_t)r->token, s->x + (size_t)row * m->width);
     uint32_t half = m->rope_dim / 2;
     float *cosines = s->rope + (size_t)row * m->rope_dim, *sines = cosines + half;
     for (uint32_t i = 0; i < half; i++) {
@@ -88,10 +106,10 @@ static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
         stk_attention_prepare_row(s, layer, row);
     }
     stk_worker_barrier(worker);
+    if (worker->index == 0)
+        stk_experts_announce(s, layer); // reads start while attention computes
     stk_attention_worker(s, worker, layer);
     stk_worker_barrier(worker);
-    if (worker->index == 0)
-        stk_group_pairs(s);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end))
         quantize_row(s, &s->attended, row);
     stk_worker_barrier(worker);
@@ -129,6 +147,8 @@ void stk_forward_worker(stk_worker *worker, void *argument)
         norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
     }
     stk_worker_barrier(worker);
+    if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
+        return;
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
         const stk_layer_weights *w = s->engine->weights.layers;
         attention_block(s, worker, layer);
@@ -137,8 +157,15 @@ void stk_forward_worker(stk_worker *worker, void *argument)
             norm_row(s, row, w[layer].ffn_norm, row);
         }
         stk_worker_barrier(worker);
+        if (worker->index == 0)
+            stk_experts_guess(s, layer);
         stk_experts_worker(s, worker, layer);
         stk_worker_barrier(worker);
+        if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK) {
+            if (worker->index == 0)
+                stk_experts_finish(s, layer);
+            return;
+        }
         while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
             stk_experts_combine_row(s, row);
             if (layer + 1 < m->layer_count)

@@ -34,6 +34,13 @@ static bool is_cancelled(const stk_generate_options *o)
     return o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed);
 }
 
+static void accept(const stk_generate_options *o, int32_t token)
+{
+    stk_sampler_accept(o->sampler, token);
+    if (o->draft)
+        stk_draft_accept(o->draft, token);
+}
+
 // Leaves the logits of the last prompt token in row *last_row of the last forward pass.
 static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats *stats,
                               uint32_t *last_row)
@@ -58,7 +65,8 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
         if (status != STK_OK)
             return status;
         for (uint32_t i = 0; i < count; i++)
-            stk_sampler_accept(o->sampler, o->prompt[done + i]);
+            if (done + i >= o->prompt_known)
+                accept(o, o->prompt[done + i]);
         done += count;
         stats->prompt_tokens = done;
         *last_row = count - 1;
@@ -67,12 +75,13 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
     return STK_OK;
 }
 
-// Draws a token and hands it on. True: it was not the last one, *token must be fed next.
-static bool draw(const stk_generate_options *o, uint32_t row, stk_generate_stats *stats,
-                 int32_t *token)
+// Draws a token from the row's logits, which stand for a sequence of `length` tokens, and hands it
+// on. True: it was not the last one, *token must be fed next.
+static bool draw(const stk_generate_options *o, uint32_t row, uint32_t length,
+                 stk_generate_stats *stats, int32_t *token)
 {
     *token = stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
-    stk_sampler_accept(o->sampler, *token);
+    accept(o, *token);
     stats->generated_tokens++;
     bool go_on = !o->on_token || o->on_token(o->user, *token);
     if (o->is_end && o->is_end(o->user, *token))
@@ -81,13 +90,58 @@ static bool draw(const stk_generate_options *o, uint32_t row, stk_generate_stats
         stats->finish = STK_FINISH_CALLER;
     else if (o->tokens_max && stats->generated_tokens >= o->tokens_max)
         stats->finish = STK_FINISH_LENGTH;
-    else if (stk_session_length(o->session, o->sequence) >= stk_session_context_tokens(o->session))
+    else if (length >= stk_session_context_tokens(o->session))
         stats->finish = STK_FINISH_CONTEXT;
     else if (is_cancelled(o))
         stats->finish = STK_FINISH_CANCELLED;
     else
         return true;
     return false;
+}
+
+// How many guesses may follow a token at position `length`: they must fit into the batch and the
+// context, and the last token wanted needs none.
+static uint32_t draft_limit(const stk_generate_options *o, uint32_t length,
+                            const stk_generate_stats *stats)
+{
+    uint32_t limit = STK_DRAFT_TOKENS_MAX, rows = stk_session_logit_rows_max(o->session);
+    uint32_t room = stk_session_context_tokens(o->session) - length;
+    uint32_t wanted = o->tokens_max ? o->tokens_max - stats->generated_tokens : UINT32_MAX;
+    limit = rows - 1 < limit ? rows - 1 : limit; // logits of a batch, so no more than its rows
+    limit = room - 1 < limit ? room - 1 : limit;
+    return wanted - 1 < limit ? wanted - 1 : limit;
+}
+
+// One forward pass over *token and what is guessed to follow, then as many draws as guesses held,
+// and one. *goes_on: *token must be fed next. On failure the sequence is as before.
+static stk_status step(const stk_generate_options *o, stk_generate_stats *stats, int32_t *token,
+                       bool *goes_on)
+{
+    stk_row rows[STK_DRAFT_TOKENS_MAX + 1];
+    int32_t guesses[STK_DRAFT_TOKENS_MAX];
+    uint32_t length = stk_session_length(o->session, o->sequence), guess_count = 0, row = 0;
+    if (o->draft)
+        guess_count = stk_draft_propose(o->draft, draft_limit(o, length, stats), guesses);
+    for (uint32_t i = 0; i <= guess_count; i++)
+        rows[i] = (stk_row){.sequence = o->sequence,
+                            .position = length + i,
+                            .token = i == 0 ? *token : guesses[i - 1],
+                            .logits = true};
+    stk_status status = stk_session_forward(o->session, rows, guess_count + 1);
+    if (status != STK_OK)
+        return status;
+    stats->decode_passes++;
+    stats->drafted_tokens += guess_count;
+    for (;; row++) {
+        *goes_on = draw(o, row, length + row + 1, stats, token);
+        bool holds = row < guess_count && *token == guesses[row];
+        stats->accepted_tokens += holds;
+        if (!*goes_on || !holds)
+            break;
+    }
+    // A ring holds a window and a batch, so going back within a batch is always possible.
+    return row < guess_count ? stk_session_truncate(o->session, o->sequence, length + row + 1)
+                             : STK_OK;
 }
 
 stk_status stk_generate(const stk_generate_options *options, stk_generate_stats *stats)
@@ -111,17 +165,9 @@ stk_status stk_generate(const stk_generate_options *options, stk_generate_stats 
 
     start = now_ns();
     int32_t token;
-    for (; draw(o, row, stats, &token); row = 0) {
-        stk_row next = {
-            .sequence = o->sequence,
-            .position = stk_session_length(o->session, o->sequence),
-            .token = token,
-            .logits = true,
-        };
-        status = stk_session_forward(o->session, &next, 1);
-        if (status != STK_OK)
-            break;
-    }
+    bool goes_on = draw(o, row, stk_session_length(o->session, o->sequence), stats, &token);
+    while (goes_on && status == STK_OK)
+        status = step(o, stats, &token, &goes_on);
     stats->decode_ns = now_ns() - start;
     return status;
 }

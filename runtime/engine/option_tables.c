@@ -1,5 +1,6 @@
 #include "engine/option_tables.h"
 
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
@@ -28,10 +29,83 @@ static const stk_option engine_options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512",
+     .doc = "widest kernels to use: scalar, avx2, avx512, neon",
      FIELD(stk_engine_options, cpu_mask)},
 };
 const stk_option_table stk_engine_option_table = TABLE("Processor", engine_options);
+
+static const char *const io_kinds[] = {"auto", "io_uring", "threads", NULL}; // stk_io_kind
+
+static const stk_option memory_options[] = {
+    {.key = "memory",
+     .flag = "memory",
+     .letter = 'm',
+     .type = STK_OPTION_SIZE,
+     .has_auto = true,
+     .min = 1,
+     .unit = "SIZE",
+     .fallback = "auto",
+     .doc = "everything the program may hold in memory; auto is what the system has",
+     FIELD(stk_engine_options, memory_bytes)},
+    {.key = "store.sidecar",
+     .flag = "sidecar",
+     .type = STK_OPTION_STRING,
+     .has_auto = true,
+     .unit = "FILE",
+     .fallback = "auto",
+     .doc = "packed experts (stoker pack); auto is MODEL.stoker where there is one",
+     FIELD(stk_engine_options, sidecar_path)},
+    {.key = "store.no_sidecar",
+     .flag = "no-sidecar",
+     .type = STK_OPTION_BOOL,
+     .doc = "read experts from the GGUF even where there is a sidecar",
+     FIELD(stk_engine_options, ignores_sidecar)},
+    {.key = "store.policy",
+     .flag = "cache-policy",
+     .type = STK_OPTION_STRING,
+     .has_auto = true,
+     .unit = "NAME",
+     .fallback = "auto",
+     .doc = "which experts stay in memory: cycle, lfu, lru, scores",
+     FIELD(stk_engine_options, cache_policy)},
+    {.key = "store.io",
+     .flag = "io",
+     .type = STK_OPTION_ENUM,
+     .choices = io_kinds,
+     .unit = "KIND",
+     .fallback = "auto",
+     .doc = "how experts are read",
+     FIELD(stk_engine_options, io)},
+    {.key = "store.buffered",
+     .flag = "buffered",
+     .type = STK_OPTION_BOOL,
+     .doc = "let expert reads go through the page cache",
+     FIELD(stk_engine_options, buffered_reads)},
+    {.key = "store.inflight",
+     .flag = "inflight",
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .min = 1,
+     .max = 256,
+     .unit = "N",
+     .fallback = "auto",
+     .doc = "reads in flight at once",
+     FIELD(stk_engine_options, reads_inflight_max)},
+    {.key = "store.no_usage",
+     .flag = "no-usage",
+     .type = STK_OPTION_BOOL,
+     .doc = "neither warm the cache by how earlier runs used it nor record this one",
+     FIELD(stk_engine_options, ignores_usage)},
+    {.key = "store.guess_layers",
+     .flag = "guess-layers",
+     .type = STK_OPTION_U32,
+     .max = 64,
+     .unit = "N",
+     .fallback = "1",
+     .doc = "layers ahead whose experts are guessed and read; 0 reads only what is chosen",
+     FIELD(stk_engine_options, guess_layers)},
+};
+const stk_option_table stk_memory_option_table = TABLE("Memory", memory_options);
 
 static const stk_option session_options[] = {
     {.key = "session.context",
@@ -111,10 +185,40 @@ static const stk_option sampler_options[] = {
      .flag = "seed",
      .type = STK_OPTION_U64,
      .has_auto = true,
-     .min = 1,
+     .auto_value = STK_SEED_FRESH,
+     .max = 9007199254740991, // 2^53 - 1: exact in JSON
      .unit = "S",
      .fallback = "auto",
      .doc = "seed of the random numbers; auto takes a fresh one",
      FIELD(stk_sampler_options, seed)},
 };
 const stk_option_table stk_sampler_option_table = TABLE("Sampling", sampler_options);
+
+static const stk_option draft_options[] = {
+    {.key = "draft.tokens",
+     .flag = "draft",
+     .type = STK_OPTION_U32,
+     .max = STK_DRAFT_TOKENS_MAX,
+     .unit = "N",
+     .fallback = "0",
+     .doc = "guess up to N tokens from earlier text and check them at once; 0 is off",
+     FIELD(stk_draft_options, tokens_max)},
+    {.key = "draft.ngram",
+     .flag = "draft-ngram",
+     .type = STK_OPTION_U32,
+     .min = 1,
+     .max = STK_DRAFT_NGRAM_MAX,
+     .unit = "N",
+     .fallback = "3",
+     .doc = "look for the last N tokens in earlier text, then for fewer",
+     FIELD(stk_draft_options, ngram_max)},
+    {.key = "draft.worth",
+     .flag = "draft-worth",
+     .type = STK_OPTION_F32,
+     .max = 1,
+     .unit = "P",
+     .fallback = "0.5",
+     .doc = "guess on while that is likelier than P to be right",
+     FIELD(stk_draft_options, worth)},
+};
+const stk_option_table stk_draft_option_table = TABLE("Speculation", draft_options);

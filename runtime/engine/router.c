@@ -4,7 +4,7 @@
 #include "cpu/math.h"
 
 // The largest logits first, the lower id first among equals; NaN never beats a number.
-static void choose(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen)
+void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen)
 {
     for (uint32_t k = 0; k < used; k++) {
         uint32_t best = UINT32_MAX;
@@ -28,7 +28,7 @@ void stk_route_row(stk_session *s, uint32_t layer, uint32_t row)
     const float *logits = s->router_logits + (size_t)row * ((m->expert_count + 15) / 16 * 16);
     uint32_t *chosen = s->chosen + (size_t)row * used;
     float *weights = s->chosen_weights + (size_t)row * used;
-    choose(logits, m->expert_count, used, chosen);
+    stk_choose_experts(logits, m->expert_count, used, chosen);
     float sum = 0;
     for (uint32_t k = 0; k < used; k++) {
         float logit = logits[chosen[k]];

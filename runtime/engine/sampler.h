@@ -19,6 +19,9 @@
 #include "base/status.h"
 #include <stdint.h>
 
+// What an option table stores for "auto": the caller puts a seed of its own in its place.
+#define STK_SEED_FRESH UINT64_MAX
+
 typedef struct stk_sampler_options {
     float temperature;    // 0: greedy
     uint32_t top_k;       // 0: off

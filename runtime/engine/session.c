@@ -3,10 +3,16 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/pages.h"
 
-enum { BATCH_ROWS_DEFAULT = 256, BATCH_ROWS_MAX = 1 << 16, SEQUENCES_MAX = 1 << 16 };
+enum {
+    LOGIT_ROWS_DEFAULT = 16,
+    BATCH_ROWS_DEFAULT = 256,
+    BATCH_ROWS_MAX = 1 << 16,
+    SEQUENCES_MAX = 1 << 16
+};
 
 // Hands out 64-byte aligned pieces; run once without memory to count, once to place.
 typedef struct carver {
@@ -49,7 +55,8 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         .first = carve(c, ffn / 32 + 1, sizeof *piece.first),
         .parts = carve(c, (uint64_t)STK_EXPERT_PARTS * s->width_padded, sizeof *piece.parts),
         .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
-        .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim, sizeof *piece.attend_o),
+        .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim,
+                          sizeof *piece.attend_o),
     };
     if (c->base)
         *w = piece;
@@ -73,12 +80,16 @@ static void carve_scratch(carver *c, stk_session *s)
     s->k = carve(c, rows * kv_width, sizeof *s->k);
     s->v = carve(c, rows * kv_width, sizeof *s->v);
     s->projected = carve(c, rows * m->width + STK_ROW_PAD, sizeof *s->projected);
-    s->router_logits =
-        carve(c, rows * ((m->expert_count + 15) / 16 * 16), sizeof *s->router_logits);
+    s->router_logits = carve(c, rows * ((m->expert_count + 15) / 16 * 16),
+                             sizeof *s->router_logits);
     s->chosen = carve(c, pairs, sizeof *s->chosen);
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
     s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
+    s->work = carve(c, m->expert_count, sizeof *s->work);
+    s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
+    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
+    s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
@@ -86,7 +97,7 @@ static void carve_scratch(carver *c, stk_session *s)
     s->workers = carve(c, workers, sizeof *s->workers);
     for (uint32_t i = 0; i < workers; i++)
         carve_worker(c, c->base ? &s->workers[i] : NULL, s);
-    s->logits = carve(c, rows * s->vocab_padded, sizeof *s->logits); // touched only when asked for
+    s->logits = carve(c, s->logit_rows_max * s->vocab_padded, sizeof *s->logits);
     for (uint32_t i = 0; i < s->batch_rows_max && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
 }
@@ -114,56 +125,96 @@ static uint32_t layer_capacity(const stk_session *s, uint32_t layer, bool full)
     return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
 }
 
+static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer, bool full)
+{
+    const stk_model *m = &s->engine->model;
+    uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
+    return 2 * per_token * layer_capacity(s, layer, full) * sizeof(uint16_t);
+}
+
 static stk_status take_kv(stk_session *s, bool full)
 {
     const stk_model *m = &s->engine->model;
     s->kv = calloc(m->layer_count, sizeof *s->kv);
     if (!s->kv)
         return STK_NO_MEMORY;
-    uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    for (uint32_t i = 0; i < m->layer_count; i++) {
-        s->kv[i].capacity_tokens = layer_capacity(s, i, full);
-        s->kv_bytes += 2 * per_token * s->kv[i].capacity_tokens * sizeof(uint16_t);
-    }
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        s->kv_bytes += kv_layer_bytes(s, i, full);
     s->kv_pages = stk_pages_alloc(s->kv_bytes);
     if (!s->kv_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY,
                         "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
                         (double)s->kv_bytes / 0x1p30, s->context_tokens);
-    uint16_t *at = s->kv_pages;
+    uint8_t *at = s->kv_pages;
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        s->kv[i].k = at;
-        s->kv[i].v = at + per_token * s->kv[i].capacity_tokens;
-        at += 2 * per_token * s->kv[i].capacity_tokens;
+        uint64_t bytes = kv_layer_bytes(s, i, full);
+        s->kv[i].capacity_tokens = layer_capacity(s, i, full);
+        s->kv[i].k = (uint16_t *)(void *)at;
+        s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
+        at += bytes;
     }
+    return STK_OK;
+}
+
+// Fills in what the options leave open.
+static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_session_options *options)
+{
+    const stk_model *m = &engine->model;
+    uint32_t planned = engine->memory.context_tokens;
+    s->engine = engine;
+    s->sequence_count = options->sequence_count ? options->sequence_count : 1;
+    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
+    s->context_tokens = options->context_tokens ? options->context_tokens
+                        : planned               ? planned
+                                                : m->context_tokens;
+    s->logit_rows_max = options->logit_rows_max ? options->logit_rows_max : LOGIT_ROWS_DEFAULT;
+    if (s->logit_rows_max > s->batch_rows_max)
+        s->logit_rows_max = s->batch_rows_max;
+    if (s->sequence_count > SEQUENCES_MAX || s->batch_rows_max > BATCH_ROWS_MAX ||
+        s->context_tokens > 1u << 30)
+        return stk_fail(engine->log, STK_INVALID,
+                        "%u sequences, %u rows per batch or a context of %u tokens is too much",
+                        s->sequence_count, s->batch_rows_max, s->context_tokens);
+    s->attend_scale = 1.0f / sqrtf((float)m->head_dim);
+    s->width_padded = (m->width + STK_OUTPUT_PAD - 1) / STK_OUTPUT_PAD * STK_OUTPUT_PAD;
+    s->vocab_padded = (m->vocab_size + STK_ROW_PAD - 1) / STK_ROW_PAD * STK_ROW_PAD;
+    return STK_OK;
+}
+
+stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out)
+{
+    stk_session s = {0};
+    stk_status status = set_sizes(&s, engine, options);
+    if (status != STK_OK)
+        return status;
+    carver count = {NULL, 0};
+    carve_scratch(&count, &s);
+    *out = count.at;
+    for (uint32_t i = 0; i < engine->model.layer_count; i++)
+        *out += kv_layer_bytes(&s, i, options->full_kv);
     return STK_OK;
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
                             stk_session **out)
 {
-    const stk_model *m = &engine->model;
-    uint32_t sequences = options->sequence_count ? options->sequence_count : 1;
-    uint32_t batch = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
-    uint32_t context = options->context_tokens ? options->context_tokens : m->context_tokens;
-    if (sequences > SEQUENCES_MAX || batch > BATCH_ROWS_MAX || context > 1u << 30)
-        return stk_fail(engine->log, STK_INVALID,
-                        "%u sequences, %u rows per batch or a context of %u tokens is too much",
-                        sequences, batch, context);
-    if (context > m->context_tokens)
-        stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
-                 context, m->context_tokens);
+    uint64_t bytes;
+    stk_status status = stk_session_bytes(engine, options, &bytes);
+    if (status != STK_OK)
+        return status;
+    if (engine->memory.limit_bytes != 0 && bytes > engine->memory.session_bytes)
+        return stk_fail(engine->log, STK_NO_MEMORY,
+                        "the session needs %.1f MiB, the memory plan left %.1f MiB for it",
+                        (double)bytes / 0x1p20, (double)engine->memory.session_bytes / 0x1p20);
     stk_session *s = calloc(1, sizeof *s);
     if (!s)
         return STK_NO_MEMORY;
-    s->engine = engine;
-    s->context_tokens = context;
-    s->sequence_count = sequences;
-    s->batch_rows_max = batch;
-    s->width_padded = (m->width + STK_OUTPUT_PAD - 1) / STK_OUTPUT_PAD * STK_OUTPUT_PAD;
-    s->vocab_padded = (m->vocab_size + STK_ROW_PAD - 1) / STK_ROW_PAD * STK_ROW_PAD;
-    s->attend_scale = 1.0f / sqrtf((float)m->head_dim);
-    stk_status status = take_kv(s, options->full_kv);
+    status = set_sizes(s, engine, options);
+    if (s->context_tokens > engine->model.context_tokens)
+        stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
+                 s->context_tokens, engine->model.context_tokens);
+    if (status == STK_OK)
+        status = take_kv(s, options->full_kv);
     if (status == STK_OK)
         status = take_scratch(s);
     if (status != STK_OK) {
@@ -191,7 +242,7 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
 {
     const stk_log *log = s->engine->log;
     stk_status status = STK_OK;
-    uint32_t checked = 0;
+    uint32_t checked = 0, logits = 0;
     if (count == 0 || count > s->batch_rows_max)
         return stk_fail(log, STK_INVALID, "a batch of %u rows; 1 to %u are possible", count,
                         s->batch_rows_max);
@@ -207,8 +258,14 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
             status = stk_fail(log, STK_INVALID, "row %u: position %u is past the context of %u",
                               checked, r->position, s->context_tokens);
         else if (r->position != s->length[r->sequence])
-            status = stk_fail(log, STK_INVALID, "row %u: position %u does not continue sequence %u, which holds %u tokens",
-                              checked, r->position, r->sequence, s->length[r->sequence]);
+            status = stk_fail(
+                log, STK_INVALID,
+                "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
+                r->position, r->sequence, s->length[r->sequence]);
+        else if ((logits += r->logits) > s->logit_rows_max)
+            status = stk_fail(log, STK_INVALID,
+                              "row %u: the session computes the logits of %u rows at most", checked,
+                              s->logit_rows_max);
         if (status != STK_OK)
             break;
         s->length[r->sequence]++;
@@ -216,6 +273,27 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
     for (uint32_t i = 0; i < checked; i++)
         s->length[rows[i].sequence]--;
     return status;
+}
+
+// Twice a second, between forward passes: when the system runs short of memory, use fewer slots.
+static void heed_pressure(stk_engine *engine)
+{
+    struct timespec t;
+    double stalled;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (now - engine->pressure_read_ns < 500000000u || stk_expert_store_is_resident(engine->store))
+        return;
+    engine->pressure_read_ns = now;
+    if (!stk_pressure_read(&stalled))
+        return;
+    uint32_t before = engine->pressure.slots;
+    uint32_t slots = stk_pressure_decide(&engine->pressure, stalled, now);
+    if (slots == before)
+        return;
+    stk_expert_store_set_slots(engine->store, slots);
+    stk_info(engine->log, "memory pressure %.1f %%: %u of %u slots for experts", stalled, slots,
+             engine->pressure.slots_max);
 }
 
 stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
@@ -231,8 +309,13 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         if (rows[i].logits)
             s->logit_rows[s->logit_count++] = i;
     }
+    atomic_store(&s->failure, STK_OK);
+    heed_pressure(s->engine);
+    stk_expert_store_tick(s->engine->store, count);
     stk_team_run(s->engine->team, stk_forward_worker, s);
     s->rows = NULL; // the caller's
+    if (atomic_load(&s->failure) != STK_OK)
+        return (stk_status)atomic_load(&s->failure);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
         if (length > s->highest[rows[i].sequence])
@@ -261,18 +344,26 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     const stk_model *m = &s->engine->model;
     for (uint32_t i = 0; i < m->layer_count && length_tokens > 0; i++) {
         uint32_t window = m->layers[i].window_tokens, capacity = s->kv[i].capacity_tokens;
-        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1 : 0;
-        uint32_t oldest_held =
-            s->highest[sequence] > capacity ? s->highest[sequence] - capacity : 0;
+        uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
+                                                                        : 0;
+        uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity
+                                                               : 0;
         if (oldest_needed < oldest_held)
-            return stk_fail(s->engine->log, STK_INVALID,
-                            "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
-                            sequence, length_tokens, i);
+            return stk_fail(
+                s->engine->log, STK_INVALID,
+                "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
+                sequence, length_tokens, i);
     }
     s->length[sequence] = length_tokens;
     if (length_tokens == 0)
         s->highest[sequence] = 0;
     return STK_OK;
+}
+
+void stk_session_set_route_hook(stk_session *s, stk_route_hook hook, void *user)
+{
+    s->route_hook = hook;
+    s->route_hook_user = user;
 }
 
 uint32_t stk_session_context_tokens(const stk_session *s)
@@ -283,6 +374,11 @@ uint32_t stk_session_context_tokens(const stk_session *s)
 uint32_t stk_session_batch_rows_max(const stk_session *s)
 {
     return s->batch_rows_max;
+}
+
+uint32_t stk_session_logit_rows_max(const stk_session *s)
+{
+    return s->logit_rows_max;
 }
 
 uint64_t stk_session_kv_bytes(const stk_session *s)

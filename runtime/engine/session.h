@@ -16,6 +16,7 @@ typedef struct stk_session_options {
     uint32_t context_tokens; // positions per sequence; 0: the model's context length
     uint32_t sequence_count; // 0: one
     uint32_t batch_rows_max; // rows per forward; 0: 256
+    uint32_t logit_rows_max; // of which ask for logits; 0: 16
     bool full_kv;            // tests: keep every position on sliding-window layers too
 } stk_session_options;
 
@@ -48,8 +49,15 @@ uint32_t stk_session_length(const stk_session *session, uint32_t sequence);
 STK_CHECKED stk_status stk_session_truncate(stk_session *session, uint32_t sequence,
                                             uint32_t length_tokens);
 
+// Told what the router chose: experts[row][used] of a layer, rows in the batch's order. Called from
+// a worker during forward; must not call back. NULL stops it.
+typedef void (*stk_route_hook)(void *user, uint32_t layer, uint32_t row_count,
+                               const uint32_t *experts);
+void stk_session_set_route_hook(stk_session *session, stk_route_hook hook, void *user);
+
 uint32_t stk_session_context_tokens(const stk_session *session);
 uint32_t stk_session_batch_rows_max(const stk_session *session);
+uint32_t stk_session_logit_rows_max(const stk_session *session);
 uint64_t stk_session_kv_bytes(const stk_session *session);
 
 #endif

@@ -16,7 +16,7 @@ typedef struct item {
     const float **vector; // one of the two
     uint64_t at;          // in pages
     uint32_t rows, cols;
-    uint32_t first_task;  // tasks are runs of ROWS_PER_TASK rows
+    uint32_t first_task; // tasks are runs of ROWS_PER_TASK rows
 } item;
 
 typedef struct load_job {
@@ -25,6 +25,7 @@ typedef struct load_job {
     uint8_t *pages;
     const stk_model_file *file;
     const stk_log *log;
+    const atomic_int *cancel;
     atomic_uint done;
     atomic_int status;
 } load_job;
@@ -46,6 +47,11 @@ static void add_vector(load_job *job, const stk_gguf_tensor *tensor, const float
 static stk_format format_of(const item *i)
 {
     return stk_dense_format(i->tensor->type, i->cols);
+}
+
+static bool has_own_embedding(const stk_model *model, bool skips_embedding)
+{
+    return model->output != model->token_embd && !skips_embedding;
 }
 
 static void list_items(load_job *job, const stk_model *model, stk_weights *w)
@@ -73,9 +79,9 @@ static uint64_t place_items(load_job *job, uint64_t at)
         it->at = at;
         it->first_task = job->task_count;
         job->task_count += (it->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
-        uint64_t bytes = it->vector ? 4 * (uint64_t)it->cols
-                                    : stk_dense_bytes(it->tensor->type, format_of(it), it->rows,
-                                                      it->cols);
+        uint64_t bytes = it->vector
+                             ? 4 * (uint64_t)it->cols
+                             : stk_dense_bytes(it->tensor->type, format_of(it), it->rows, it->cols);
         at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
     return at;
@@ -116,6 +122,8 @@ static void load_worker(stk_worker *worker, void *argument)
         atomic_store(&job->status, STK_NO_MEMORY);
     uint32_t task, end, i = 0;
     while (stk_worker_take(worker, job->task_count, 1, &task, &end)) {
+        if (job->cancel && atomic_load(job->cancel))
+            atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
             break;
         while (i + 1 < job->count && job->items[i + 1].first_task <= task)
@@ -142,44 +150,67 @@ static void publish(const load_job *job, const stk_cpu *cpu)
             continue;
         }
         stk_format format = format_of(it);
-        it->linear->matrix =
-            (stk_matrix){it->tensor->type, format, it->rows, it->cols, job->pages + it->at};
+        it->linear->matrix = (stk_matrix){it->tensor->type, format, it->rows, it->cols,
+                                          job->pages + it->at};
         it->linear->matmul = stk_cpu_matmul(cpu, format, it->tensor->type);
     }
 }
 
-stk_status stk_weights_load(const stk_gguf *gguf, const stk_model *model, const stk_cpu *cpu,
-                            stk_team *team, const stk_log *log, stk_weights *out)
+// The list of everything to load, without places. False: no memory.
+static bool make_list(load_job *job, const stk_model *model, bool skips_embedding, stk_weights *w,
+                      stk_linear *embedding)
+{
+    w->layers = calloc(model->layer_count, sizeof *w->layers);
+    job->items = calloc(model->layer_count * TENSORS_PER_LAYER + 3, sizeof *job->items);
+    if (!w->layers || !job->items)
+        return false;
+    list_items(job, model, w);
+    if (has_own_embedding(model, skips_embedding))
+        add_matrix(job, model->token_embd, embedding);
+    return true;
+}
+
+uint64_t stk_weights_bytes(const stk_model *model, bool skips_embedding)
 {
     stk_weights w = {0};
-    load_job job = {.log = log};
-    stk_model_file *file = NULL;
     stk_linear embedding;
+    load_job job = {0};
+    uint64_t bytes = 0;
+    if (make_list(&job, model, skips_embedding, &w, &embedding))
+        bytes = place_items(&job, 0);
+    free(job.items);
+    free(w.layers);
+    return bytes;
+}
+
+stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out)
+{
+    const stk_model *model = options->model;
+    stk_weights w = {0};
+    load_job job = {.log = options->log, .cancel = options->cancel};
+    stk_model_file *file = NULL;
+    stk_linear embedding = {0};
     stk_status status = STK_NO_MEMORY;
-    w.layers = calloc(model->layer_count, sizeof *w.layers);
-    job.items = calloc(model->layer_count * TENSORS_PER_LAYER + 3, sizeof *job.items);
-    if (!w.layers || !job.items)
+    if (!make_list(&job, model, options->skips_embedding, &w, &embedding))
         goto done;
-    list_items(&job, model, &w);
-    if (model->output != model->token_embd)
-        add_matrix(&job, model->token_embd, &embedding);
     w.bytes = place_items(&job, 0);
     w.pages = stk_pages_alloc(w.bytes);
     if (!w.pages) {
-        stk_error(log, "cannot reserve %.2f GiB for attention and head", (double)w.bytes / 0x1p30);
+        stk_error(options->log, "cannot reserve %.2f GiB for attention and head",
+                  (double)w.bytes / 0x1p30);
         goto done;
     }
     job.pages = w.pages;
-    status = stk_model_file_open(gguf, log, &file);
+    status = stk_model_file_open(options->gguf, options->direct, options->log, &file);
     if (status != STK_OK)
         goto done;
     job.file = file;
-    stk_team_run(team, load_worker, &job);
+    stk_team_run(options->team, load_worker, &job);
     status = (stk_status)atomic_load(&job.status);
     if (status != STK_OK)
         goto done;
-    publish(&job, cpu);
-    w.embedding = model->output != model->token_embd ? embedding.matrix : w.head.matrix;
+    publish(&job, options->cpu);
+    w.embedding = model->output == model->token_embd ? w.head.matrix : embedding.matrix;
 
 done:
     stk_model_file_close(&file);

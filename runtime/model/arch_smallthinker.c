@@ -9,16 +9,15 @@ static void load_sizes(stk_arch_reader *r)
     m->context_tokens = stk_arch_u32(r, "context_length", 1, 1u << 30, STK_ARCH_REQUIRED);
     m->width = stk_arch_u32(r, "embedding_length", 1, 1u << 17, STK_ARCH_REQUIRED);
     m->head_count = stk_arch_u32(r, "attention.head_count", 1, 1024, STK_ARCH_REQUIRED);
-    m->kv_head_count =
-        stk_arch_u32(r, "attention.head_count_kv", 1, m->head_count, m->head_count);
+    m->kv_head_count = stk_arch_u32(r, "attention.head_count_kv", 1, m->head_count, m->head_count);
     m->head_dim = stk_arch_u32(r, "attention.key_length", 1, 512, m->width / m->head_count);
     uint32_t value_dim = stk_arch_u32(r, "attention.value_length", 1, 512, m->head_dim);
     m->rope_dim = stk_arch_u32(r, "rope.dimension_count", 2, m->head_dim, m->head_dim);
     m->rope_theta = stk_arch_f32(r, "rope.freq_base", 10000.0f);
     m->rms_epsilon = stk_arch_f32(r, "attention.layer_norm_rms_epsilon", 1e-6f);
     m->expert_count = stk_arch_u32(r, "expert_count", 1, STK_EXPERTS_MAX, STK_ARCH_REQUIRED);
-    uint32_t used_max =
-        m->expert_count < STK_EXPERTS_USED_MAX ? m->expert_count : STK_EXPERTS_USED_MAX;
+    uint32_t used_max = m->expert_count < STK_EXPERTS_USED_MAX ? m->expert_count
+                                                               : STK_EXPERTS_USED_MAX;
     m->expert_used_count = stk_arch_u32(r, "expert_used_count", 1, used_max, STK_ARCH_REQUIRED);
     uint32_t dense_width = stk_arch_u32(r, "feed_forward_length", 1, 1u << 16, 768);
     m->ffn_width = stk_arch_u32(r, "expert_feed_forward_length", 1, 1u << 16, dense_width);
@@ -85,8 +84,8 @@ static void load_layer(stk_arch_reader *r, int i, uint32_t window, uint32_t peri
     layer->attn_v = stk_arch_tensor(r, i, "attn_v.weight", 0, (uint64_t[4]){d, kv});
     layer->attn_output = stk_arch_tensor(r, i, "attn_output.weight", 0, (uint64_t[4]){q, d});
     layer->ffn_norm = stk_arch_tensor(r, i, "ffn_norm.weight", 0, (uint64_t[4]){d});
-    layer->router =
-        stk_arch_tensor(r, i, "ffn_gate_inp.weight", 0, (uint64_t[4]){d, m->expert_count});
+    layer->router = stk_arch_tensor(r, i, "ffn_gate_inp.weight", 0,
+                                    (uint64_t[4]){d, m->expert_count});
     layer->gate_experts = stk_arch_tensor(r, i, "ffn_gate_exps.weight", 0, rows);
     layer->up_experts = stk_arch_tensor(r, i, "ffn_up_exps.weight", 0, rows);
     layer->down_experts = load_down(r, i);

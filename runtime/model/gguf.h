@@ -52,7 +52,7 @@ typedef struct stk_gguf_tensor {
 typedef struct stk_gguf_array {
     stk_gguf_kind kind; // of the elements; never STK_GGUF_ARRAY (nested arrays are skipped)
     uint64_t count;
-    const uint8_t *data; // raw elements, unaligned; for strings use stk_gguf_array_str
+    const uint8_t *data;    // raw elements, unaligned; for strings use stk_gguf_array_str
     const stk_str *strings; // [count] when kind is STK_GGUF_STRING, else NULL
 } stk_gguf_array;
 

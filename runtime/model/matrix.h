@@ -67,8 +67,8 @@ void stk_dense_pack(const stk_type *type, stk_format format, uint32_t rows, uint
 
 // Geometry of bundles (Q4_0 only): offsets in bytes.
 typedef struct stk_bundle {
-    uint32_t width;     // the model's
-    uint32_t ffn_width; // neurons
+    uint32_t width;        // the model's
+    uint32_t ffn_width;    // neurons
     uint32_t scales_bytes; // half scales of down at the head of a group; 0 in BUNDLE_T
     uint32_t up_bytes;     // padded up row, and BUNDLE_T's down row
     uint32_t run_bytes;    // one neuron

@@ -22,30 +22,30 @@ typedef enum stk_down_layout {
 } stk_down_layout;
 
 typedef struct stk_layer {
-    const stk_gguf_tensor *attn_norm;   // [width]
-    const stk_gguf_tensor *attn_q;      // [width, head_count * head_dim]
-    const stk_gguf_tensor *attn_k;      // [width, kv_head_count * head_dim]
-    const stk_gguf_tensor *attn_v;      // [width, kv_head_count * head_dim]
-    const stk_gguf_tensor *attn_output; // [head_count * head_dim, width]
-    const stk_gguf_tensor *ffn_norm;    // [width]
-    const stk_gguf_tensor *router;      // [width, expert_count], F32
+    const stk_gguf_tensor *attn_norm;    // [width]
+    const stk_gguf_tensor *attn_q;       // [width, head_count * head_dim]
+    const stk_gguf_tensor *attn_k;       // [width, kv_head_count * head_dim]
+    const stk_gguf_tensor *attn_v;       // [width, kv_head_count * head_dim]
+    const stk_gguf_tensor *attn_output;  // [head_count * head_dim, width]
+    const stk_gguf_tensor *ffn_norm;     // [width]
+    const stk_gguf_tensor *router;       // [width, expert_count], F32
     const stk_gguf_tensor *gate_experts; // [width, ffn, expert_count]
     const stk_gguf_tensor *up_experts;   // [width, ffn, expert_count]
     const stk_gguf_tensor *down_experts; // by down_layout
-    uint32_t window_tokens;             // sliding window, 0: attends to everything
-    bool has_rope;                      // false: no position (NoPE)
+    uint32_t window_tokens;              // sliding window, 0: attends to everything
+    bool has_rope;                       // false: no position (NoPE)
 } stk_layer;
 
 typedef struct stk_model {
     const char *architecture; // static, "smallthinker"
     stk_str name;             // general.name or empty; borrowed from the GGUF
     uint32_t layer_count;
-    uint32_t width;           // residual stream
+    uint32_t width; // residual stream
     uint32_t head_dim;
     uint32_t head_count;
-    uint32_t kv_head_count;   // divides head_count
-    uint32_t rope_dim;        // leading part of head_dim that turns (NeoX halves)
-    uint32_t ffn_width;       // neurons of one expert
+    uint32_t kv_head_count; // divides head_count
+    uint32_t rope_dim;      // leading part of head_dim that turns (NeoX halves)
+    uint32_t ffn_width;     // neurons of one expert
     uint32_t expert_count;
     uint32_t expert_used_count;
     uint32_t context_tokens;

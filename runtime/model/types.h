@@ -11,9 +11,9 @@
 
 // 32 consecutive values of a block-quantised row, exactly: value[i] = d * q[i] - m.
 typedef struct stk_block32 {
-    float d;        // finite for a sane file
-    float m;        // 0 for symmetric types
-    int16_t q[32];  // |q[i]| <= 4096, so that an int32 holds the dot product with 32 int8
+    float d;       // finite for a sane file
+    float m;       // 0 for symmetric types
+    int16_t q[32]; // |q[i]| <= 4096, so that an int32 holds the dot product with 32 int8
 } stk_block32;
 
 typedef struct stk_type {

@@ -1,145 +1,496 @@
-#include "store/expert_store.h"
+#include "store/store_impl.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "base/pages.h"
-#include "store/expert_layout.h"
-#include "store/model_file.h"
 
-struct stk_expert_store {
-    const stk_model *model;
-    stk_expert_layout *layouts; // [layer_count]
-    uint64_t *layer_at;         // [layer_count]: where a layer's slots start
-    uint8_t *slots;
-    uint64_t bytes;
-};
+enum { INFLIGHT_DEFAULT = 16 };
 
-stk_expert stk_expert_store_get(const stk_expert_store *store, uint32_t layer, uint32_t expert)
+uint64_t stk_expert_store_slot_bytes(const stk_model *model)
 {
-    const stk_expert_layout *layout = &store->layouts[layer];
-    return stk_expert_at(layout, store->slots + store->layer_at[layer] +
-                                     expert * layout->slot_bytes);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        uint64_t slot = stk_expert_layout_of(model, &model->layers[i]).slot_bytes;
+        bytes = slot > bytes ? slot : bytes;
+    }
+    return bytes;
 }
 
-uint64_t stk_expert_store_bytes(const stk_expert_store *store)
+uint32_t stk_expert_store_slots_min(const stk_model *model)
 {
-    return store->bytes;
+    // A layer's experts are used one after another if need be; one may load meanwhile.
+    return model->expert_used_count + 1;
 }
 
-// The parallel load: workers take experts one by one.
-typedef struct load_job {
+static uint64_t staging_bytes(const stk_model *model)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        uint64_t need = stk_expert_layout_of(model, &model->layers[i]).source_bytes;
+        bytes = need > bytes ? need : bytes;
+    }
+    // Each of three slices may begin and end inside a page.
+    return (bytes / STK_DIRECT_ALIGN + 3 * 3) * STK_DIRECT_ALIGN;
+}
+
+uint64_t stk_expert_store_overhead_bytes(const stk_model *model)
+{
+    uint64_t entries = (uint64_t)model->layer_count * model->expert_count;
+    return STK_STAGING_COUNT * staging_bytes(model) + entries * (sizeof(stk_entry) + 16);
+}
+
+stk_expert stk_expert_store_shape(const stk_expert_store *store, uint32_t layer)
+{
+    const stk_expert_layout *l = &store->layouts[layer];
+    return (stk_expert){l->gate, l->up, l->down};
+}
+
+bool stk_expert_store_is_resident(const stk_expert_store *store)
+{
+    return store->resident;
+}
+
+static stk_expert expert_in_slot(const stk_expert_store *s, uint32_t layer, uint32_t slot)
+{
+    return stk_expert_at(&s->layouts[layer], s->slots + slot * s->slot_bytes);
+}
+
+// ---- loading everything ----
+
+typedef struct load_all_job {
     stk_expert_store *store;
-    const stk_model_file *file;
-    const stk_log *log;
+    const atomic_int *cancel;
+    uint64_t source_bytes;
     atomic_uint loaded;
     atomic_int status;
-} load_job;
+} load_all_job;
 
-static stk_status load_expert(const load_job *job, uint32_t layer, uint32_t expert, uint8_t *buffer)
+static stk_status load_expert(stk_expert_store *s, uint32_t index, uint8_t *buffer)
 {
-    const stk_layer *l = &job->store->model->layers[layer];
-    const stk_expert_layout *layout = &job->store->layouts[layer];
+    uint32_t layer = index / s->model->expert_count, expert = index % s->model->expert_count;
+    const stk_layer *l = &s->model->layers[layer];
     const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
-    const uint8_t *parts[3];
+    const uint8_t *slices[3];
     for (int i = 0; i < 3; i++) {
-        uint64_t size = tensors[i]->size_bytes / job->store->model->expert_count;
-        stk_status status = stk_model_file_read(job->file, tensors[i], expert * size, size, buffer);
+        uint64_t bytes = tensors[i]->size_bytes / s->model->expert_count;
+        stk_status status = stk_model_file_read(s->file, tensors[i], expert * bytes, bytes, buffer);
         if (status != STK_OK)
             return status;
-        parts[i] = buffer;
-        buffer += size;
+        slices[i] = buffer;
+        buffer += bytes;
     }
-    stk_expert_pack(layout, parts[0], parts[1], parts[2],
-                    job->store->slots + job->store->layer_at[layer] + expert * layout->slot_bytes);
+    stk_expert_pack(&s->layouts[layer], slices[0], slices[1], slices[2],
+                    s->slots + index * s->slot_bytes);
     return STK_OK;
 }
 
-static void load_worker(stk_worker *worker, void *argument)
+static void load_all_worker(stk_worker *worker, void *argument)
 {
-    load_job *job = argument;
-    const stk_model *model = job->store->model;
-    uint64_t source_bytes = 0;
-    for (uint32_t i = 0; i < model->layer_count; i++)
-        if (job->store->layouts[i].source_bytes > source_bytes)
-            source_bytes = job->store->layouts[i].source_bytes;
-    uint8_t *buffer = malloc(source_bytes);
+    load_all_job *job = argument;
+    uint8_t *buffer = malloc(job->source_bytes);
     if (!buffer)
         atomic_store(&job->status, STK_NO_MEMORY);
-    uint32_t total = model->layer_count * model->expert_count, begin, end;
-    while (stk_worker_take(worker, total, 1, &begin, &end)) {
+    uint32_t total = job->store->slot_count, index, end;
+    while (stk_worker_take(worker, total, 1, &index, &end)) {
+        if (job->cancel && atomic_load(job->cancel))
+            atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
             break;
-        stk_status status =
-            load_expert(job, begin / model->expert_count, begin % model->expert_count, buffer);
+        stk_status status = load_expert(job->store, index, buffer);
         if (status != STK_OK)
             atomic_store(&job->status, (int)status);
         uint32_t loaded = atomic_fetch_add(&job->loaded, 1) + 1;
         if (worker->index == 0 || loaded == total)
-            stk_progress(job->log, "loading experts", loaded, total);
+            stk_progress(job->store->log, "loading experts", loaded, total);
     }
     free(buffer);
 }
 
-static stk_status load_all(stk_expert_store *store, const stk_gguf *gguf, stk_team *team,
-                           const stk_log *log)
+static stk_status load_all(stk_expert_store *s, const stk_expert_store_options *options)
 {
-    stk_model_file *file = NULL;
-    stk_status status = stk_model_file_open(gguf, log, &file);
-    if (status != STK_OK)
-        return status;
-    load_job job = {.store = store, .file = file, .log = log};
-    stk_team_run(team, load_worker, &job);
-    for (uint32_t i = 0; i < store->model->layer_count; i++) {
-        const stk_layer *l = &store->model->layers[i];
-        stk_model_file_forget(file, l->gate_experts);
-        stk_model_file_forget(file, l->up_experts);
-        stk_model_file_forget(file, l->down_experts);
-    }
-    stk_model_file_close(&file);
+    load_all_job job = {
+        .store = s, .cancel = options->cancel, .source_bytes = staging_bytes(s->model)};
+    stk_team_run(options->team, load_all_worker, &job);
+    s->slots_used = s->slot_count;
     return (stk_status)atomic_load(&job.status);
 }
 
-stk_status stk_expert_store_open(const stk_gguf *gguf, const stk_model *model, stk_team *team,
-                                 const stk_log *log, stk_expert_store **out)
+// ---- open and close ----
+
+static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
 {
-    stk_expert_store *store = calloc(1, sizeof *store);
-    stk_status status = STK_NO_MEMORY;
-    if (!store)
+    uint32_t total = s->model->layer_count * s->model->expert_count;
+    uint64_t fit = cache_bytes / s->slot_bytes;
+    s->resident = cache_bytes == 0 || fit >= total;
+    s->slot_count = s->resident ? total : (uint32_t)fit;
+    if (!s->resident && s->slot_count < stk_expert_store_slots_min(s->model))
+        return stk_fail(s->log, STK_NO_MEMORY,
+                        "%.1f MiB hold %u experts of %.2f MiB, at least %u are needed",
+                        (double)cache_bytes / 0x1p20, s->slot_count, (double)s->slot_bytes / 0x1p20,
+                        stk_expert_store_slots_min(s->model));
+    s->slot_limit = s->slot_count;
+    s->slots_size = s->slot_count * s->slot_bytes;
+    s->slots = stk_pages_alloc(s->slots_size);
+    if (!s->slots)
+        return stk_fail(s->log, STK_NO_MEMORY, "cannot reserve %.2f GiB for the experts",
+                        (double)s->slots_size / 0x1p30);
+    return STK_OK;
+}
+
+static stk_status take_tables(stk_expert_store *s)
+{
+    uint32_t total = s->model->layer_count * s->model->expert_count;
+    s->entries = calloc(total, sizeof *s->entries);
+    s->slot_entry = malloc(s->slot_count * sizeof *s->slot_entry);
+    s->staging_bytes = staging_bytes(s->model);
+    s->staging = stk_pages_alloc(STK_STAGING_COUNT * s->staging_bytes);
+    if (!s->entries || !s->slot_entry || !s->staging)
+        return STK_NO_MEMORY;
+    for (uint32_t i = 0; i < total; i++) {
+        s->entries[i].slot = STK_NONE;
+        s->entries[i].load = STK_NONE;
+    }
+    memset(s->slot_entry, 0xff, s->slot_count * sizeof *s->slot_entry);
+    for (int i = 0; i < STK_STAGING_COUNT; i++)
+        s->loads[i].staging = s->staging + (uint64_t)i * s->staging_bytes;
+    for (int i = 0; i < STK_WANT_COUNT; i++)
+        s->queues[i] = (stk_queue){UINT32_MAX, UINT32_MAX};
+    s->clock.layer_count = s->model->layer_count;
+    return STK_OK;
+}
+
+static stk_status start_io(stk_expert_store *s, const stk_expert_store_options *options)
+{
+    int fds[STK_GGUF_FILES_MAX + 1];
+    uint32_t count = stk_gguf_file_count(s->gguf);
+    for (uint32_t i = 0; i < count; i++)
+        fds[i] = stk_model_file_fd(s->file, i);
+    if (s->sidecar)
+        fds[count++] = stk_sidecar_fd(s->sidecar);
+    stk_io_options io = {
+        .kind = options->io,
+        .inflight_max = options->inflight_max ? options->inflight_max : INFLIGHT_DEFAULT,
+        .fds = fds,
+        .fd_count = count,
+        .source = {stk_store_next_read, stk_store_read_done, s},
+        .log = s->log,
+    };
+    return stk_io_open(&io, &s->io);
+}
+
+static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_options *options)
+{
+    stk_status status = take_tables(s);
+    if (status != STK_OK)
         return status;
-    store->model = model;
-    store->layouts = calloc(model->layer_count, sizeof *store->layouts);
-    store->layer_at = calloc(model->layer_count, sizeof *store->layer_at);
-    if (!store->layouts || !store->layer_at)
-        goto err_close;
-    for (uint32_t i = 0; i < model->layer_count; i++) {
-        store->layouts[i] = stk_expert_layout_of(model, &model->layers[i]);
-        store->layer_at[i] = store->bytes;
-        store->bytes += store->layouts[i].slot_bytes * model->expert_count;
+    if (options->sidecar) {
+        status = stk_sidecar_open(options->sidecar, s->gguf, s->model,
+                                  stk_model_file_is_direct(s->file), s->log, &s->sidecar);
+        if (status == STK_NO_MEMORY)
+            return status;
+        if (status == STK_OK)
+            stk_info(s->log, "%s: packed experts are used", options->sidecar);
+        else if (status != STK_IO)
+            stk_warn(s->log, "%s is not used; experts come from the GGUF", options->sidecar);
     }
-    store->slots = stk_pages_alloc(store->bytes);
-    if (!store->slots) {
-        stk_error(log, "cannot reserve %.2f GiB for the experts", (double)store->bytes / 0x1p30);
+    status = start_io(s, options);
+    if (status == STK_OK && options->usage_path) {
+        s->usage_path = strdup(options->usage_path);
+        if (!s->usage_path)
+            return STK_NO_MEMORY;
+        stk_store_load_usage(s);
+        status = stk_store_warm(s, options->cancel);
+    }
+    return status;
+}
+
+stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_expert_store **out)
+{
+    const stk_model *model = options->model;
+    stk_expert_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return STK_NO_MEMORY;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->arrived, NULL);
+    s->gguf = options->gguf;
+    s->model = model;
+    s->log = options->log;
+    s->slot_bytes = stk_expert_store_slot_bytes(model);
+    s->layouts = calloc(model->layer_count, sizeof *s->layouts);
+    s->policy = stk_cache_policy_find(options->policy);
+    stk_status status = STK_NO_MEMORY;
+    if (!s->layouts)
+        goto err_close;
+    for (uint32_t i = 0; i < model->layer_count; i++)
+        s->layouts[i] = stk_expert_layout_of(model, &model->layers[i]);
+    if (!s->policy) {
+        status = stk_fail(s->log, STK_INVALID, "no cache policy is called '%s'", options->policy);
         goto err_close;
     }
-    status = load_all(store, gguf, team, log);
+    status = take_slots(s, options->cache_bytes);
+    if (status == STK_OK)
+        status = stk_model_file_open(s->gguf, options->direct, s->log, &s->file);
+    if (status == STK_OK)
+        status = s->resident ? load_all(s, options) : open_streaming(s, options);
     if (status != STK_OK)
         goto err_close;
-    *out = store;
+    s->stats.slot_count = s->slot_count;
+    *out = s;
     return STK_OK;
 
 err_close:
-    stk_expert_store_close(&store);
+    stk_expert_store_close(&s);
     return status;
 }
 
 void stk_expert_store_close(stk_expert_store **store)
 {
-    if (!*store)
+    stk_expert_store *s = *store;
+    if (!s)
         return;
-    stk_pages_free((*store)->slots, (*store)->bytes);
-    free((*store)->layouts);
-    free((*store)->layer_at);
-    free(*store);
+    stk_io_close(&s->io);
+    if (s->usage_path)
+        stk_store_save_usage(s);
+    free(s->usage_path);
+    stk_sidecar_close(&s->sidecar);
+    stk_model_file_close(&s->file);
+    stk_pages_free(s->staging, STK_STAGING_COUNT * s->staging_bytes);
+    stk_pages_free(s->slots, s->slots_size);
+    free(s->slot_entry);
+    free(s->entries);
+    free(s->layouts);
+    pthread_cond_destroy(&s->arrived);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
     *store = NULL;
+}
+
+// ---- use ----
+
+// Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
+static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_want kind)
+{
+    stk_entry *e = &s->entries[index];
+    int state = atomic_load_explicit(&e->state, memory_order_relaxed);
+    e->pins++;
+    s->stats.wanted++;
+    s->stats.hits += state == STK_ENTRY_READY && !e->speculative;
+    s->stats.speculative_used += e->speculative && state != STK_ENTRY_ABSENT;
+    e->speculative = false;
+    s->clock.use++;
+    s->policy->touch(&e->usage, &s->clock, weight);
+    if (state == STK_ENTRY_ABSENT || state == STK_ENTRY_FAILED) {
+        atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
+        stk_store_enqueue(s, index, kind);
+        return true;
+    }
+    return false;
+}
+
+static bool make_urgent(stk_expert_store *s, uint32_t index, stk_want kind)
+{
+    stk_entry *e = &s->entries[index];
+    int state = atomic_load_explicit(&e->state, memory_order_relaxed);
+    if (e->urgency <= kind)
+        return false;
+    if (state == STK_ENTRY_QUEUED) {
+        stk_store_unlink(s, index);
+        stk_store_enqueue(s, index, kind);
+        return true;
+    }
+    if (state == STK_ENTRY_LOADING)
+        e->urgency = (uint8_t)kind;
+    return false;
+}
+
+static bool want_speculatively(stk_expert_store *s, uint32_t index)
+{
+    stk_entry *e = &s->entries[index];
+    if (atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_ABSENT)
+        return false;
+    e->speculative = true;
+    s->stats.speculative++;
+    atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
+    stk_store_enqueue(s, index, STK_WANT_SPECULATIVE);
+    return true;
+}
+
+// The router has spoken for this layer: what was guessed and not chosen is not worth reading, nor
+// protecting.
+static void drop_guesses(stk_expert_store *s, uint32_t layer)
+{
+    for (uint32_t i = 0; i < s->model->expert_count; i++) {
+        uint32_t index = stk_store_entry(s, layer, i);
+        stk_entry *e = &s->entries[index];
+        if (!e->speculative)
+            continue;
+        e->speculative = false;
+        if (atomic_load_explicit(&e->state, memory_order_relaxed) == STK_ENTRY_QUEUED &&
+            e->pins == 0) {
+            stk_store_unlink(s, index);
+            atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
+            s->stats.speculative--;
+        }
+    }
+}
+
+void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *experts,
+                           const float *weights, uint32_t count, stk_want kind)
+{
+    if (s->resident)
+        return;
+    bool work = false;
+    pthread_mutex_lock(&s->lock);
+    if (kind != STK_WANT_SPECULATIVE)
+        s->clock.layer = layer;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = stk_store_entry(s, layer, experts[i]);
+        stk_entry *e = &s->entries[index];
+        if (kind == STK_WANT_SPECULATIVE) {
+            work |= want_speculatively(s, index);
+            continue;
+        }
+        if (kind == STK_WANT_EXACT || e->pins == 0)
+            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, kind);
+        work |= make_urgent(s, index, kind);
+    }
+    if (kind == STK_WANT_EXACT)
+        drop_guesses(s, layer);
+    pthread_mutex_unlock(&s->lock);
+    if (work)
+        stk_io_kick(s->io);
+}
+
+stk_status stk_expert_store_poll(stk_expert_store *s, uint32_t layer, uint32_t expert,
+                                 stk_expert *out)
+{
+    uint32_t index = stk_store_entry(s, layer, expert);
+    if (s->resident) {
+        *out = expert_in_slot(s, layer, index);
+        return STK_OK;
+    }
+    const stk_entry *e = &s->entries[index];
+    // acquire: pairs with the release in publish(), so the slot's bytes are seen
+    int state = atomic_load_explicit(&e->state, memory_order_acquire);
+    if (state == STK_ENTRY_READY) {
+        *out = expert_in_slot(s, layer, (uint32_t)e->slot);
+        return STK_OK;
+    }
+    return state == STK_ENTRY_FAILED ? STK_IO : STK_PENDING;
+}
+
+void stk_expert_store_release(stk_expert_store *s, uint32_t layer, uint32_t expert)
+{
+    if (s->resident)
+        return;
+    bool waiting = false;
+    pthread_mutex_lock(&s->lock);
+    stk_entry *e = &s->entries[stk_store_entry(s, layer, expert)];
+    if (--e->pins == 0) {
+        if (atomic_load_explicit(&e->state, memory_order_relaxed) == STK_ENTRY_FAILED)
+            atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
+        for (int i = 0; i < STK_WANT_COUNT; i++) // a slot may have become free for them
+            waiting |= s->queues[i].head != UINT32_MAX;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (waiting)
+        stk_io_kick(s->io);
+}
+
+uint32_t stk_expert_store_events(const stk_expert_store *s)
+{
+    return atomic_load_explicit(&s->events, memory_order_acquire);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void stk_expert_store_wait(stk_expert_store *s, uint32_t events_seen)
+{
+    uint64_t from = now_ns();
+    pthread_mutex_lock(&s->lock);
+    while (atomic_load_explicit(&s->events, memory_order_relaxed) == events_seen)
+        pthread_cond_wait(&s->arrived, &s->lock);
+    s->stats.wait_ns += now_ns() - from;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stk_expert_store_notify(stk_expert_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    atomic_fetch_add_explicit(&s->events, 1, memory_order_release);
+    pthread_cond_broadcast(&s->arrived);
+    pthread_mutex_unlock(&s->lock);
+}
+
+// Empties the slots past the limit that nobody reads, and gives their pages back.
+static void drop_slots(stk_expert_store *s)
+{
+    for (uint32_t i = s->slot_limit; i < s->slots_used; i++) {
+        uint32_t owner = s->slot_entry[i];
+        if (owner == UINT32_MAX)
+            continue;
+        stk_entry *e = &s->entries[owner];
+        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
+            continue; // a guess still being read; the next call finds it
+        atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
+        e->slot = STK_NONE;
+        e->speculative = false;
+        s->slot_entry[i] = UINT32_MAX;
+        s->stats.evictions++;
+        stk_pages_discard(s->slots + i * s->slot_bytes, s->slot_bytes);
+    }
+}
+
+uint32_t stk_expert_store_set_slots(stk_expert_store *s, uint32_t slot_count)
+{
+    uint32_t least = stk_expert_store_slots_min(s->model);
+    if (s->resident)
+        return s->slot_count;
+    slot_count = slot_count < least ? least : slot_count;
+    pthread_mutex_lock(&s->lock);
+    s->slot_limit = slot_count < s->slot_count ? slot_count : s->slot_count;
+    drop_slots(s);
+    uint32_t limit = s->slot_limit;
+    pthread_mutex_unlock(&s->lock);
+    return limit;
+}
+
+void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)
+{
+    pthread_mutex_lock(&s->lock);
+    s->clock.token += tokens;
+    pthread_mutex_unlock(&s->lock);
+}
+
+stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    stk_expert_store_stats stats = s->stats;
+    pthread_mutex_unlock(&s->lock);
+    stats.slots_used = s->slots_used;
+    return stats;
+}
+
+void stk_expert_store_reset_stats(stk_expert_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->stats = (stk_expert_store_stats){.slot_count = s->slot_count};
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t stk_expert_store_bytes(const stk_expert_store *s)
+{
+    return s->slots_size + (s->resident ? 0 : STK_STAGING_COUNT * s->staging_bytes);
+}
+
+const char *stk_expert_store_io_name(const stk_expert_store *s)
+{
+    return s->io ? stk_io_name(s->io) : "none";
 }

@@ -7,14 +7,31 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { BOUNCE_BYTES = 1 << 20 };
+
 struct stk_model_file {
     const stk_gguf *gguf;
     const stk_log *log;
+    bool direct;
     uint32_t count;
     int fds[]; // [count]
 };
 
-stk_status stk_model_file_open(const stk_gguf *gguf, const stk_log *log, stk_model_file **out)
+static int open_one(stk_model_file *file, const char *path)
+{
+    if (file->direct) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+        if (fd >= 0 || errno != EINVAL)
+            return fd;
+        stk_info(file->log, "%s: this file system has no direct reads; its page cache will grow",
+                 path);
+        file->direct = false;
+    }
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+stk_status stk_model_file_open(const stk_gguf *gguf, bool direct, const stk_log *log,
+                               stk_model_file **out)
 {
     uint32_t count = stk_gguf_file_count(gguf);
     stk_model_file *file = calloc(1, sizeof *file + count * sizeof *file->fds);
@@ -22,9 +39,10 @@ stk_status stk_model_file_open(const stk_gguf *gguf, const stk_log *log, stk_mod
         return STK_NO_MEMORY;
     file->gguf = gguf;
     file->log = log;
+    file->direct = direct;
     for (; file->count < count; file->count++) {
         const char *path = stk_gguf_file_path(gguf, file->count);
-        file->fds[file->count] = open(path, O_RDONLY | O_CLOEXEC);
+        file->fds[file->count] = open_one(file, path);
         if (file->fds[file->count] < 0) {
             stk_status status = stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
             stk_model_file_close(&file);
@@ -45,29 +63,67 @@ void stk_model_file_close(stk_model_file **file)
     *file = NULL;
 }
 
+bool stk_model_file_is_direct(const stk_model_file *file)
+{
+    return file->direct;
+}
+
+int stk_model_file_fd(const stk_model_file *file, uint32_t file_index)
+{
+    return file->fds[file_index];
+}
+
+// Reads at least `needed` of `bytes`; 0 or errno, ENODATA when the file ends too early.
+static int read_range(int fd, void *to, uint64_t bytes, uint64_t needed, uint64_t at)
+{
+    uint64_t got = 0;
+    while (got < needed) {
+        ssize_t n = pread(fd, (char *)to + got, bytes - got, (off_t)(at + got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        if (n == 0)
+            return ENODATA;
+        got += (uint64_t)n;
+    }
+    return 0;
+}
+
+// Direct reads go through an aligned buffer, a piece at a time.
+static int read_direct(int fd, uint8_t *to, uint64_t bytes, uint64_t at, uint64_t *failed_at)
+{
+    uint8_t *bounce = aligned_alloc(STK_DIRECT_ALIGN, BOUNCE_BYTES);
+    if (!bounce)
+        return ENOMEM;
+    int error = 0;
+    while (bytes > 0 && error == 0) {
+        uint64_t skip = at % STK_DIRECT_ALIGN, room = BOUNCE_BYTES - skip;
+        uint64_t take = bytes < room ? bytes : room;
+        uint64_t whole = (skip + take + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+        error = read_range(fd, bounce, whole, skip + take, at - skip);
+        *failed_at = at;
+        if (error == 0)
+            memcpy(to, bounce + skip, take);
+        to += take;
+        at += take;
+        bytes -= take;
+    }
+    free(bounce);
+    return error;
+}
+
 stk_status stk_model_file_read(const stk_model_file *file, const stk_gguf_tensor *tensor,
                                uint64_t offset_bytes, uint64_t size_bytes, void *to)
 {
     uint64_t at = tensor->offset_bytes + offset_bytes;
-    char *p = to;
-    while (size_bytes > 0) {
-        ssize_t n = pread(file->fds[tensor->file_index], p, size_bytes, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return stk_fail(file->log, STK_IO, "%s: tensor '%.*s', byte %" PRIu64 ": %s",
-                            stk_gguf_file_path(file->gguf, tensor->file_index),
-                            (int)tensor->name.len_bytes, tensor->name.data, at,
-                            n < 0 ? strerror(errno) : "the file has become shorter");
-        p += n;
-        at += (uint64_t)n;
-        size_bytes -= (uint64_t)n;
-    }
-    return STK_OK;
-}
-
-void stk_model_file_forget(const stk_model_file *file, const stk_gguf_tensor *tensor)
-{
-    posix_fadvise(file->fds[tensor->file_index], (off_t)tensor->offset_bytes,
-                  (off_t)tensor->size_bytes, POSIX_FADV_DONTNEED);
+    int fd = file->fds[tensor->file_index];
+    int error = file->direct ? read_direct(fd, to, size_bytes, at, &at)
+                             : read_range(fd, to, size_bytes, size_bytes, at);
+    if (error == 0)
+        return STK_OK;
+    return stk_fail(file->log, STK_IO, "%s: tensor '%.*s', at byte %" PRIu64 ": %s",
+                    stk_gguf_file_path(file->gguf, tensor->file_index), (int)tensor->name.len_bytes,
+                    tensor->name.data, at,
+                    error == ENODATA ? "the file has become shorter" : strerror(error));
 }

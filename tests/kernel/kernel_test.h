@@ -10,6 +10,27 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "cpu/cpu.h"
+
+// The sets of kernels that are compared with cpu/ref, narrowest first.
+static const char *const test_masks_all[] = {"avx2", "avx512", "amx", "neon"};
+
+enum { TEST_MASK_COUNT = sizeof test_masks_all / sizeof *test_masks_all };
+
+// The arguments of a kernel test name the sets that must be here: without them a test passes with
+// whatever the machine has. Returns whether all are.
+static inline int test_masks_here(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        stk_cpu cpu;
+        if (stk_cpu_init(argv[i], NULL, &cpu) != STK_OK || strcmp(cpu.name, argv[i]) != 0) {
+            print_error("this machine has no %s kernels\n", argv[i]);
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static inline uint64_t test_random(uint64_t *state)
 {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);

@@ -9,7 +9,6 @@
 #include "cpu/ref/ref.h"
 
 static uint64_t seed = 11;
-static const char *const masks[] = {"avx2", "avx512", "amx", "neon"};
 
 enum { N = 1536, HEADS = 7, POSITIONS = STK_SEGMENT_TOKENS };
 
@@ -116,10 +115,10 @@ static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint3
 static void test_ops_equal_reference(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+    for (size_t i = 0; i < TEST_MASK_COUNT; i++) {
         stk_cpu cpu;
-        if (stk_cpu_init(masks[i], NULL, &cpu) != STK_OK) {
-            print_message("not here: %s\n", masks[i]);
+        if (stk_cpu_init(test_masks_all[i], NULL, &cpu) != STK_OK) {
+            print_message("not here: %s\n", test_masks_all[i]);
             continue;
         }
         for (int round = 0; round < 20; round++) {
@@ -163,8 +162,10 @@ static void test_law_is_accurate(void **state)
     assert_true(fabsf(d - 0.25f) < 1e-7f);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (!test_masks_here(argc, argv))
+        return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ops_equal_reference),
                                        cmocka_unit_test(test_law_is_accurate)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -298,6 +298,33 @@ static void test_all_kernels(void **state)
     print_message("%u kernels equal the reference\n", ran);
 }
 
+// A mask that this machine has brings its own kernels: all of the table's lines for its set.
+static void test_masks_bring_kernels(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < TEST_MASK_COUNT; m++) {
+        stk_cpu cpu;
+        if (stk_cpu_init(test_masks_all[m], NULL, &cpu) != STK_OK)
+            continue;
+        assert_string_equal(cpu.name, test_masks_all[m]);
+        assert_ptr_not_equal(cpu.quantize, stk_quantize_ref);
+        uint32_t found = 0;
+        for (size_t i = 0; stk_cpu_kernel_at(i); i++) {
+            const stk_kernel *k = stk_cpu_kernel_at(i);
+            if (!(cpu.isas & k->isa))
+                continue;
+            found++;
+            if (k->op == STK_OP_MATMUL)
+                assert_ptr_not_equal(stk_cpu_matmul(&cpu, k->format, k->type), stk_matmul_ref);
+            else if (k->op == STK_OP_GATHER)
+                assert_ptr_not_equal(stk_cpu_gather(&cpu, k->format, k->type), stk_gather_ref);
+            else
+                assert_ptr_not_equal(stk_cpu_down(&cpu, k->format, k->type), stk_down_ref);
+        }
+        assert_true(found > 0);
+    }
+}
+
 static void test_masks(void **state)
 {
     (void)state;
@@ -312,7 +339,10 @@ static void test_masks(void **state)
 int main(int argc, char **argv)
 {
     is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    if (!is_bench && !test_masks_here(argc, argv))
+        return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_kernels),
+                                       cmocka_unit_test(test_masks_bring_kernels),
                                        cmocka_unit_test(test_masks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,8 @@ static void expect_same(const stk_matrix *packed, const stk_matrix *plain, uint3
 static void test_x16(void **state)
 {
     (void)state;
-    static const uint32_t shapes[][2] = {{16, 32}, {32, 64}, {48, 96}, {21, 160}, {1, 32}, {64, 256}};
+    static const uint32_t shapes[][2] = {{16, 32},  {32, 64}, {48, 96},
+                                         {21, 160}, {1, 32},  {64, 256}};
     const stk_type *types[] = {&stk_type_q4_0, &stk_type_q8_0};
     uint64_t seed = 1;
     for (size_t t = 0; t < 2; t++)
@@ -63,7 +64,8 @@ static void check_bundle(uint32_t width, uint32_t ffn, int transposed, uint64_t 
     const stk_type *q4 = &stk_type_q4_0;
     stk_bundle b = stk_bundle_of(width, ffn, transposed);
     uint8_t *up = random_rows(q4, ffn, width, seed);
-    uint8_t *down = transposed ? random_rows(q4, ffn, width, seed) : random_rows(q4, width, ffn, seed);
+    uint8_t *down = transposed ? random_rows(q4, ffn, width, seed)
+                               : random_rows(q4, width, ffn, seed);
     uint8_t *packed = test_alloc(stk_bundle_bytes(&b) + 1);
     packed[stk_bundle_bytes(&b)] = 0x5c;
     stk_bundle_pack(&b, up, down, packed);

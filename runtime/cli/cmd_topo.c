@@ -1,0 +1,173 @@
+// cli/cmd_topo.c: stoker topo: what this machine is and, with --probe, how fast.
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/topo.h"
+#include "engine/kernel_rate.h"
+#include <stdlib.h>
+#include <time.h>
+
+enum { PREFILL_ROWS = 32 };
+
+typedef struct topo_options {
+    const char *topology, *path;
+    bool has_probe, is_refreshed, is_json;
+} topo_options;
+
+#define FIELD(name) .offset = offsetof(topo_options, name)
+static const stk_option topo_table_options[] = {
+    {.flag = "probe",
+     .type = STK_OPTION_BOOL,
+     .doc = "measure memory, processors and disk, unless it was done before",
+     FIELD(has_probe)},
+    {.flag = "refresh",
+     .type = STK_OPTION_BOOL,
+     .doc = "with --probe: measure again",
+     FIELD(is_refreshed)},
+    {.flag = "path",
+     .type = STK_OPTION_STRING,
+     .unit = "FILE",
+     .fallback = ".",
+     .doc = "the disk that holds FILE, best a model: it is read, never written",
+     FIELD(path)},
+    {.flag = "topology",
+     .type = STK_OPTION_STRING,
+     .unit = "FILE|TEXT",
+     .doc = "another machine: an hwloc XML file, or 'pack:2 numa:2 core:16 pu:2'",
+     FIELD(topology)},
+    {.flag = "json", .type = STK_OPTION_BOOL, .doc = "print one JSON object", FIELD(is_json)},
+};
+static const stk_option_table topo_table = {"Topology", topo_table_options,
+                                            sizeof topo_table_options / sizeof *topo_table_options};
+
+static stk_status probe_rate(const stk_machine *machine, uint32_t rows, const stk_log *log,
+                             stk_probe_rate *out)
+{
+    const stk_kernel_rate_options options = {.row_count = rows,
+                                             .worker_count = stk_machine_worker_count(machine)};
+    stk_kernel_rate *rate;
+    stk_status status = stk_kernel_rate_open(&options, log, &rate);
+    if (status != STK_OK)
+        return status;
+    status = stk_probe_work_rate(machine, stk_kernel_rate_run, rate, log, out);
+    stk_kernel_rate_close(&rate);
+    return status;
+}
+
+static stk_status probe_memory_and_cores(const stk_machine *machine, const stk_log *log,
+                                         stk_probe_results *results)
+{
+    uint32_t nodes;
+    stk_machine_nodes(machine, &nodes);
+    free(results->reads);
+    results->read_count = 0;
+    results->reads = calloc((size_t)nodes * nodes, sizeof *results->reads);
+    if (!results->reads)
+        return stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
+    const stk_probe_memory_options options = {0};
+    stk_status status = stk_probe_memory(machine, &options, log, results->reads, nodes * nodes,
+                                         &results->read_count);
+    if (status == STK_OK)
+        status = probe_rate(machine, 1, log, &results->decode_rate);
+    if (status == STK_OK)
+        status = probe_rate(machine, PREFILL_ROWS, log, &results->prefill_rate);
+    results->measured_at = time(NULL);
+    return status;
+}
+
+// Measures what is missing, or everything.
+static stk_status probe(const topo_options *o, const stk_topo *topo, const stk_log *log,
+                        stk_probe_results *results, bool *is_new)
+{
+    stk_status status = STK_OK;
+    *is_new = false;
+    if (o->is_refreshed || results->read_count == 0) {
+        *is_new = true;
+        status = probe_memory_and_cores(topo->machine, log, results);
+    }
+    if (status != STK_OK || topo->disk->kind == STK_BLOCK_NONE ||
+        (!o->is_refreshed && stk_probe_results_disk(results, topo->disk)))
+        return status;
+    const stk_probe_disk_options options = {.path = o->path};
+    stk_probe_disk disk;
+    *is_new = true;
+    status = stk_probe_disk_run(&options, log, &disk);
+    if (status == STK_OK)
+        stk_probe_results_add_disk(results, &disk);
+    return status == STK_UNSUPPORTED ? STK_OK : status; // said, and the rest is good
+}
+
+static stk_status show(const topo_options *o, const stk_topo *topo)
+{
+    if (!o->is_json)
+        stk_topo_print_text(topo);
+    return o->is_json && stk_topo_print_json(topo) != 0 ? STK_NO_MEMORY : STK_OK;
+}
+
+// This machine: with its disk, and with what was measured.
+static stk_status show_this(const topo_options *o, stk_topo *topo, const stk_log *log)
+{
+    stk_block_device disk;
+    stk_probe_results results;
+    bool is_new = false;
+    stk_status status = stk_block_device_of_path(o->path, log, &disk);
+    if (status != STK_OK)
+        return status;
+    topo->disk = &disk;
+    topo->path = o->path;
+    char *cache = stk_probe_cache_path();
+    bool is_known = false;
+    results = (stk_probe_results){0};
+    if (cache)
+        is_known = stk_probe_cache_load(cache, topo->machine, log, &results);
+    if (o->has_probe) {
+        status = probe(o, topo, log, &results, &is_new);
+        is_known = status == STK_OK;
+    }
+    if (is_new && is_known && cache)
+        stk_probe_cache_store(cache, topo->machine, &results, log);
+    if (is_known)
+        topo->results = &results;
+    if (status == STK_OK)
+        status = show(o, topo);
+    stk_probe_results_free(&results);
+    free(cache);
+    return status;
+}
+
+int stk_cmd_topo(int argc, char **argv)
+{
+    topo_options options = {0};
+    stk_console_options console_options = {0};
+    stk_console console;
+    const stk_option_binding bindings[] = {
+        {&topo_table, &options},
+        {&stk_console_option_table, &console_options},
+    };
+    const stk_arguments arguments = {
+        .doc = "Shows what this process may use of the machine: processors, memory, devices, "
+               "limits.",
+        .bindings = bindings,
+        .binding_count = sizeof bindings / sizeof *bindings,
+    };
+    int exit_code;
+    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+        return exit_code;
+    if (options.topology && options.has_probe)
+        return stk_arguments_misused(argv[0], "--probe measures this machine, not a --topology");
+    if (options.is_refreshed && !options.has_probe)
+        return stk_arguments_misused(argv[0], "--refresh belongs to --probe");
+    stk_console_open(&console_options, &console);
+    stk_machine *machine = NULL;
+    stk_topo topo = {0};
+    const stk_machine_options machine_options = {.topology = options.topology};
+    stk_status status = stk_machine_open(&machine_options, &console.log, &machine);
+    if (status == STK_OK) {
+        topo.machine = machine;
+        status = stk_machine_is_this(machine) ? show_this(&options, &topo, &console.log)
+                                              : show(&options, &topo);
+    }
+    stk_machine_close(&machine);
+    stk_console_close(&console);
+    return stk_exit_code(status);
+}

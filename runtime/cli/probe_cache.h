@@ -1,0 +1,44 @@
+// cli/probe_cache.h: what was measured on this machine, kept between runs.
+//
+// Owns the file XDG_CACHE_HOME/stoker/probe.json (or ~/.cache/...): several machines by
+// fingerprint, because home folders are shared. Knows JSON; measures nothing. The cache is never
+// trusted: what is damaged, old or of another machine is as if it were not there.
+#ifndef STK_CLI_PROBE_CACHE_H
+#define STK_CLI_PROBE_CACHE_H
+
+#include "topology/probe.h"
+
+enum { STK_PROBE_DISKS_MAX = 8 };
+
+typedef struct stk_probe_results {
+    int64_t measured_at;         // seconds since 1970; 0: nothing but disks
+    stk_probe_read *reads;       // [read_count], allocated
+    uint32_t read_count;         // 0: memory and processors were not measured
+    stk_probe_rate decode_rate;  // int8 multiply-adds, one row at a time
+    stk_probe_rate prefill_rate; // many rows at a time
+    stk_probe_disk disks[STK_PROBE_DISKS_MAX];
+    uint32_t disk_count;
+} stk_probe_results;
+
+void stk_probe_results_free(stk_probe_results *results); // and clears
+
+// The disk that was measured, or NULL.
+const stk_probe_disk *stk_probe_results_disk(const stk_probe_results *results,
+                                             const stk_block_device *device);
+// Adds or replaces a disk; the oldest makes room. Disks without a name are not kept.
+void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk);
+
+// The file's path, allocated; NULL when neither variable is set. In cache_path.c.
+char *stk_probe_cache_path(void);
+
+// Reads what is known of `machine`. True: *out is filled and to be freed; false: nothing is known
+// (said at info; a damaged file at warn), *out is empty.
+bool stk_probe_cache_load(const char *path, const stk_machine *machine, const stk_log *log,
+                          stk_probe_results *out);
+
+// Replaces the file at once, other machines' entries kept. A failure is logged as a warning: the
+// results are still good.
+void stk_probe_cache_store(const char *path, const stk_machine *machine,
+                           const stk_probe_results *results, const stk_log *log);
+
+#endif

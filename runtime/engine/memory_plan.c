@@ -1,0 +1,157 @@
+// What fits: everything is counted before anything is loaded, and refused with numbers.
+#include "engine/engine_impl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512, VOCAB_BYTES_PER_TOKEN = 72 };
+
+// Allocator slack, thread stacks and libraries touched later.
+static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
+
+static uint64_t read_number_after(const char *path, const char *key)
+{
+    FILE *f = fopen(path, "re");
+    char line[256];
+    uint64_t value = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, key, strlen(key)) == 0 &&
+            sscanf(line + strlen(key), " %" SCNu64, &value) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return value;
+}
+
+static uint64_t resident_now_bytes(void)
+{
+    return read_number_after("/proc/self/status", "VmRSS:") * 1024;
+}
+
+// What the system can give without pushing others out.
+static uint64_t available_bytes(void)
+{
+    return read_number_after("/proc/meminfo", "MemAvailable:") * 1024;
+}
+
+static void report(const stk_log *log, const stk_memory_plan *p, stk_log_level level)
+{
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } rows[] = {
+        {"program and vocabulary", p->program_bytes},
+        {"attention, routers, head", p->weights_bytes},
+        {"KV cache and scratch", p->session_bytes},
+        {"reads in flight", p->staging_bytes},
+        {"experts", p->cache_bytes},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        stk_log_write(log, level, "  %-26s %9.1f MiB", rows[i].name,
+                      (double)rows[i].bytes / 0x1p20);
+    stk_log_write(log, level, "  %-26s %9.1f MiB", "sum", (double)p->total_bytes / 0x1p20);
+}
+
+static stk_status count_session(stk_engine *engine, const stk_engine_options *options)
+{
+    const stk_session_options none = {0};
+    const stk_session_options *session = options->planned_session;
+    return stk_session_bytes(engine, session ? session : &none, &engine->memory.session_bytes);
+}
+
+// Without a wish, a limited session gets a context that leaves room for experts.
+static stk_status choose_context(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_memory_plan *p = &engine->memory;
+    const stk_session_options *session = options->planned_session;
+    uint32_t model_context = engine->model.context_tokens;
+    if (session && session->context_tokens != 0) {
+        p->context_tokens = session->context_tokens;
+        return count_session(engine, options);
+    }
+    p->context_tokens = model_context;
+    stk_status status = count_session(engine, options);
+    if (p->limit_bytes == 0 || status != STK_OK || p->session_bytes <= p->limit_bytes / 10)
+        return status;
+    if (p->context_tokens > CONTEXT_LIMITED)
+        p->context_tokens = CONTEXT_LIMITED;
+    for (;;) {
+        status = count_session(engine, options);
+        if (status != STK_OK || p->session_bytes <= p->limit_bytes / 8 ||
+            p->context_tokens <= CONTEXT_LEAST)
+            break;
+        p->context_tokens /= 2;
+    }
+    if (status == STK_OK && p->context_tokens < model_context)
+        stk_info(engine->log, "context of %u tokens to leave memory for experts (--ctx sets it)",
+                 p->context_tokens);
+    return status;
+}
+
+static void add_up(stk_memory_plan *p)
+{
+    p->total_bytes = p->program_bytes + p->weights_bytes + p->session_bytes + p->staging_bytes +
+                     p->cache_bytes;
+}
+
+static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
+{
+    stk_memory_plan *p = &engine->memory;
+    p->slots = stk_expert_store_slots_min(&engine->model);
+    p->cache_bytes = p->slots * slot_bytes;
+    add_up(p);
+    stk_error(engine->log, "%.1f MiB are too little for this model; the least is:",
+              (double)p->limit_bytes / 0x1p20);
+    report(engine->log, p, STK_LOG_ERROR);
+    return stk_fail(engine->log, STK_NO_MEMORY,
+                    "give --memory %" PRIu64 "MiB or more, or a smaller --ctx or --batch",
+                    (p->total_bytes + (1 << 20) - 1) >> 20);
+}
+
+stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
+{
+    const stk_model *m = &engine->model;
+    stk_memory_plan *p = &engine->memory;
+    uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
+    *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
+                           .experts = m->layer_count * m->expert_count};
+    p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
+                       (uint64_t)m->vocab_size * VOCAB_BYTES_PER_TOKEN;
+    p->weights_bytes = stk_weights_bytes(m, false);
+    stk_status status = choose_context(engine, options);
+    if (status != STK_OK)
+        return status;
+    p->slots = p->experts;
+    p->cache_bytes = p->experts * slot_bytes;
+    add_up(p);
+    uint64_t available = available_bytes();
+    if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
+        p->limit_bytes = available / 100 * 85;
+        stk_info(engine->log,
+                 "the model needs %.2f GiB, %.2f GiB are available: limited to %.2f GiB",
+                 (double)p->total_bytes / 0x1p30, (double)available / 0x1p30,
+                 (double)p->limit_bytes / 0x1p30);
+        status = choose_context(engine, options);
+        if (status != STK_OK)
+            return status;
+    }
+    if (p->limit_bytes == 0 || p->total_bytes <= p->limit_bytes)
+        return STK_OK;
+    p->embedding_on_demand = m->output != m->token_embd;
+    p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    p->staging_bytes = stk_expert_store_overhead_bytes(m);
+    p->cache_bytes = 0;
+    add_up(p);
+    uint64_t left = p->limit_bytes > p->total_bytes ? p->limit_bytes - p->total_bytes : 0;
+    p->slots = left / slot_bytes < p->experts ? (uint32_t)(left / slot_bytes) : p->experts;
+    if (p->slots < stk_expert_store_slots_min(m))
+        return refuse(engine, slot_bytes);
+    p->cache_bytes = p->slots * slot_bytes;
+    add_up(p);
+    stk_info(engine->log, "%u of %u experts fit into memory; plan for %.1f MiB:", p->slots,
+             p->experts, (double)p->limit_bytes / 0x1p20);
+    report(engine->log, p, STK_LOG_INFO);
+    return STK_OK;
+}

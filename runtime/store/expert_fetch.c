@@ -1,0 +1,287 @@
+// Which read comes next, and what becomes of its bytes.
+#include "store/store_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+// A guess is read only while the disk has at most this much to do.
+enum { SPECULATIVE_READS_MAX = 6 };
+
+void stk_store_unlink(stk_expert_store *s, uint32_t index)
+{
+    stk_entry *e = &s->entries[index];
+    stk_queue *q = &s->queues[e->urgency];
+    if (e->previous != UINT32_MAX)
+        s->entries[e->previous].next = e->next;
+    else
+        q->head = e->next;
+    if (e->next != UINT32_MAX)
+        s->entries[e->next].previous = e->previous;
+    else
+        q->tail = e->previous;
+}
+
+void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
+{
+    stk_entry *e = &s->entries[index];
+    stk_queue *q = &s->queues[urgency];
+    e->urgency = (uint8_t)urgency;
+    e->next = UINT32_MAX;
+    e->previous = q->tail;
+    if (q->tail != UINT32_MAX)
+        s->entries[q->tail].next = index;
+    else
+        q->head = index;
+    q->tail = index;
+}
+
+// A free slot, or that of the ready, unpinned expert least worth keeping; STK_NONE if all are busy.
+static int32_t take_slot(stk_expert_store *s)
+{
+    if (s->slots_used < s->slot_limit)
+        return (int32_t)s->slots_used++;
+    int32_t victim = STK_NONE;
+    double least = 0;
+    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
+        uint32_t owner = s->slot_entry[i];
+        if (owner == UINT32_MAX)
+            return (int32_t)i;
+        const stk_entry *e = &s->entries[owner];
+        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
+            continue;
+        double worth = s->policy->worth(&e->usage, &s->clock, owner / s->model->expert_count);
+        if (e->speculative) // read for the very next layer: not to be lost before its turn
+            worth += 1e6;
+        if (victim == STK_NONE || worth < least) {
+            victim = (int32_t)i;
+            least = worth;
+        }
+    }
+    if (victim != STK_NONE) {
+        stk_entry *e = &s->entries[s->slot_entry[victim]];
+        atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
+        e->slot = STK_NONE;
+        e->speculative = false;
+        s->slot_entry[victim] = UINT32_MAX;
+        s->stats.evictions++;
+    }
+    return victim;
+}
+
+static void plan_piece(const stk_expert_store *s, stk_load *load, int fd, uint64_t offset,
+                       uint64_t bytes, uint8_t *to)
+{
+    stk_piece *p = &load->pieces[load->piece_count];
+    uint64_t unit = stk_model_file_is_direct(s->file) ? STK_DIRECT_ALIGN : 1;
+    uint64_t skip = offset % unit;
+    load->skip[load->piece_count++] = skip;
+    p->fd = fd;
+    p->from = offset - skip;
+    p->bytes_needed = skip + bytes;
+    p->bytes = (skip + bytes + unit - 1) / unit * unit;
+    p->to = to;
+}
+
+static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8_t *slot)
+{
+    const stk_model *m = s->model;
+    uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
+    load->piece_count = 0;
+    load->from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
+    if (load->from_sidecar) {
+        plan_piece(s, load, stk_sidecar_fd(s->sidecar), stk_sidecar_offset(s->sidecar, index),
+                   s->layouts[layer].slot_bytes, slot);
+        return;
+    }
+    const stk_layer *l = &m->layers[layer];
+    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
+    uint8_t *to = load->staging;
+    for (int i = 0; i < 3; i++) {
+        uint64_t bytes = tensors[i]->size_bytes / m->expert_count;
+        plan_piece(s, load, stk_model_file_fd(s->file, tensors[i]->file_index),
+                   tensors[i]->offset_bytes + expert * bytes, bytes, to);
+        to += (load->pieces[i].bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+    }
+}
+
+// Starts loading the most urgent queued expert. False: none, or no slot or staging for it.
+static stk_load *begin_load(stk_expert_store *s)
+{
+    stk_load *load = NULL;
+    int idle = 0;
+    for (int i = 0; i < STK_STAGING_COUNT; i++) {
+        if (s->loads[i].busy)
+            continue;
+        load = &s->loads[i];
+        idle++;
+    }
+    if (!load)
+        return NULL;
+    for (int urgency = 0; urgency < STK_WANT_COUNT; urgency++) {
+        uint32_t index = s->queues[urgency].head;
+        // Guesses leave room, so that what the router chooses never queues behind them.
+        if (index == UINT32_MAX ||
+            (urgency == STK_WANT_SPECULATIVE &&
+             (idle <= STK_STAGING_COUNT / 2 || s->in_flight > SPECULATIVE_READS_MAX)))
+            continue;
+        int32_t slot = take_slot(s);
+        if (slot == STK_NONE)
+            return NULL;
+        stk_entry *e = &s->entries[index];
+        stk_store_unlink(s, index);
+        e->slot = slot;
+        e->load = (int32_t)(load - s->loads);
+        s->slot_entry[slot] = index;
+        atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
+        *load = (stk_load){.busy = true, .entry = index, .staging = load->staging};
+        plan_load(s, load, index, s->slots + (uint64_t)slot * s->slot_bytes);
+        return load;
+    }
+    return NULL;
+}
+
+// Among the loads with something left to read, the most urgent; a queued expert that is more
+// urgent still is started first.
+static stk_load *choose_load(stk_expert_store *s)
+{
+    stk_load *best = NULL;
+    for (int i = 0; i < STK_STAGING_COUNT; i++) {
+        stk_load *load = &s->loads[i];
+        if (load->busy && !load->sealed &&
+            (!best || s->entries[load->entry].urgency < s->entries[best->entry].urgency))
+            best = load;
+    }
+    int queued = STK_WANT_COUNT;
+    for (int urgency = STK_WANT_COUNT - 1; urgency >= 0; urgency--)
+        queued = s->queues[urgency].head != UINT32_MAX ? urgency : queued;
+    if (queued < STK_WANT_COUNT && (!best || queued < s->entries[best->entry].urgency)) {
+        stk_load *fresh = begin_load(s);
+        best = fresh ? fresh : best;
+    }
+    return best;
+}
+
+bool stk_store_next_read(void *store, stk_read *out)
+{
+    stk_expert_store *s = store;
+    pthread_mutex_lock(&s->lock);
+    stk_load *load = choose_load(s);
+    if (load) {
+        const stk_piece *p = &load->pieces[load->piece];
+        uint64_t left = p->bytes - load->piece_at, needed = p->bytes_needed - load->piece_at;
+        uint64_t take = left < STK_READ_BYTES ? left : STK_READ_BYTES;
+        *out = (stk_read){.fd = p->fd,
+                          .bytes = (uint32_t)take,
+                          .bytes_needed = (uint32_t)(needed < take ? needed : take),
+                          .offset_bytes = p->from + load->piece_at,
+                          .to = p->to + load->piece_at,
+                          .user = load};
+        load->piece_at += take;
+        load->in_flight++;
+        s->stats.read_bytes += take;
+        if (++s->in_flight > s->stats.inflight_peak)
+            s->stats.inflight_peak = s->in_flight;
+        if (load->piece_at == p->bytes) {
+            load->piece_at = 0;
+            load->sealed = ++load->piece == load->piece_count;
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    return load != NULL;
+}
+
+// Turns what was read into a slot's layout, or checks it. 0, or an errno. Called without the lock:
+// a loading entry belongs to the I/O side.
+static int make_ready(stk_expert_store *s, const stk_load *load)
+{
+    stk_entry *e = &s->entries[load->entry];
+    uint32_t layer = load->entry / s->model->expert_count;
+    uint8_t *slot = s->slots + (uint64_t)e->slot * s->slot_bytes;
+    if (load->from_sidecar) {
+        if (!e->verified && !stk_sidecar_verify(s->sidecar, load->entry, slot))
+            return EILSEQ;
+        e->verified = true;
+        return 0;
+    }
+    const uint8_t *slices[3];
+    for (int i = 0; i < 3; i++)
+        slices[i] = load->pieces[i].to + load->skip[i];
+    stk_expert_pack(&s->layouts[layer], slices[0], slices[1], slices[2], slot);
+    return 0;
+}
+
+static void report(const stk_expert_store *s, const stk_load *load, const stk_read *r, int error)
+{
+    uint32_t layer = load->entry / s->model->expert_count;
+    uint32_t expert = load->entry % s->model->expert_count;
+    const char *path = NULL;
+    if (load->from_sidecar)
+        path = stk_sidecar_path(s->sidecar);
+    for (uint32_t i = 0; i < stk_gguf_file_count(s->gguf) && !path; i++)
+        if (stk_model_file_fd(s->file, i) == r->fd)
+            path = stk_gguf_file_path(s->gguf, i);
+    stk_error(s->log, "%s: layer %u expert %u, at byte %" PRIu64 ": %s", path ? path : "?", layer,
+              expert, r->offset_bytes,
+              error == ENODATA ? "the file has become shorter" : strerror(error));
+}
+
+// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it.
+static void retry_from_gguf(stk_expert_store *s, stk_load *load)
+{
+    stk_sidecar_drop(s->sidecar, load->entry);
+    uint32_t entry = load->entry;
+    int32_t slot = s->entries[entry].slot;
+    *load = (stk_load){.busy = true, .entry = entry, .staging = load->staging};
+    plan_load(s, load, entry, s->slots + (uint64_t)slot * s->slot_bytes);
+}
+
+static void publish(stk_expert_store *s, stk_load *load, int error)
+{
+    stk_entry *e = &s->entries[load->entry];
+    if (error == 0) {
+        s->stats.reads++;
+        // release: poll reads the slot's bytes after an acquire load of the state
+        atomic_store_explicit(&e->state, STK_ENTRY_READY, memory_order_release);
+    } else {
+        s->slot_entry[e->slot] = UINT32_MAX;
+        e->slot = STK_NONE;
+        e->speculative = false;
+        // Nobody waits for a failed guess: it may be tried again.
+        int state = e->pins > 0 ? STK_ENTRY_FAILED : STK_ENTRY_ABSENT;
+        atomic_store_explicit(&e->state, state, memory_order_release);
+    }
+    e->load = STK_NONE;
+    load->busy = false;
+    atomic_fetch_add_explicit(&s->events, 1, memory_order_release);
+    pthread_cond_broadcast(&s->arrived);
+}
+
+void stk_store_read_done(void *store, const stk_read *read, int error)
+{
+    stk_expert_store *s = store;
+    stk_load *load = read->user;
+    pthread_mutex_lock(&s->lock);
+    s->in_flight--;
+    if (error != 0 && load->error == 0) {
+        load->error = error;
+        load->sealed = true; // no more reads for it
+        report(s, load, read, error);
+    }
+    bool last = --load->in_flight == 0 && load->sealed;
+    pthread_mutex_unlock(&s->lock);
+    if (!last)
+        return;
+    error = load->error != 0 ? load->error : make_ready(s, load);
+    pthread_mutex_lock(&s->lock);
+    if (error != 0 && load->from_sidecar) {
+        if (error == EILSEQ)
+            stk_warn(s->log, "%s: layer %u expert %u does not match its checksum; using the GGUF",
+                     stk_sidecar_path(s->sidecar), load->entry / s->model->expert_count,
+                     load->entry % s->model->expert_count);
+        retry_from_gguf(s, load);
+    } else {
+        publish(s, load, error);
+    }
+    pthread_mutex_unlock(&s->lock);
+}

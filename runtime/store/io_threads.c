@@ -1,0 +1,107 @@
+// Reads with a few threads and pread: for systems where io_uring is not allowed.
+#include "store/io_impl.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { THREADS_MAX = 8 };
+
+typedef struct threads {
+    stk_io_source source;
+    pthread_mutex_t lock; // guards the source and what follows
+    pthread_cond_t wake;
+    uint32_t kicks; // so that a kick between "nothing to read" and the wait is not lost
+    bool stop;
+    uint32_t count;
+    pthread_t thread[THREADS_MAX];
+} threads;
+
+// 0 or errno. A read that ends the file may be shorter than asked for.
+static int read_all(const stk_read *r)
+{
+    uint32_t got = 0;
+    while (got < r->bytes) {
+        ssize_t n = pread(r->fd, (char *)r->to + got, r->bytes - got,
+                          (off_t)(r->offset_bytes + got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        if (n == 0)
+            return got >= r->bytes_needed ? 0 : ENODATA;
+        got += (uint32_t)n;
+    }
+    return 0;
+}
+
+static void *thread_main(void *argument)
+{
+    threads *t = argument;
+    pthread_mutex_lock(&t->lock);
+    while (!t->stop) {
+        stk_read r;
+        uint32_t kicks = t->kicks;
+        if (t->source.next(t->source.user, &r)) {
+            pthread_mutex_unlock(&t->lock);
+            int error = read_all(&r);
+            pthread_mutex_lock(&t->lock);
+            t->source.done(t->source.user, &r, error);
+            continue;
+        }
+        while (!t->stop && kicks == t->kicks)
+            pthread_cond_wait(&t->wake, &t->lock);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+static void threads_close(void *state)
+{
+    threads *t = state;
+    pthread_mutex_lock(&t->lock);
+    t->stop = true;
+    pthread_cond_broadcast(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+    for (uint32_t i = 0; i < t->count; i++)
+        pthread_join(t->thread[i], NULL);
+    pthread_cond_destroy(&t->wake);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+static stk_status threads_open(const stk_io_options *options, void **state)
+{
+    threads *t = calloc(1, sizeof *t);
+    if (!t)
+        return STK_NO_MEMORY;
+    t->source = options->source;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->wake, NULL);
+    uint32_t wanted = options->inflight_max < THREADS_MAX ? options->inflight_max : THREADS_MAX;
+    for (; t->count < wanted; t->count++) {
+        int rc = pthread_create(&t->thread[t->count], NULL, thread_main, t);
+        if (rc != 0 && t->count == 0) {
+            threads_close(t);
+            return stk_fail(options->log, STK_NO_MEMORY, "cannot start a reading thread: %s",
+                            strerror(rc));
+        }
+        if (rc != 0)
+            break; // fewer will do
+    }
+    *state = t;
+    return STK_OK;
+}
+
+static void threads_kick(void *state)
+{
+    threads *t = state;
+    pthread_mutex_lock(&t->lock);
+    t->kicks++;
+    pthread_cond_broadcast(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+}
+
+const stk_io_ops stk_io_threads_ops = {"threads", threads_open, threads_close, threads_kick};

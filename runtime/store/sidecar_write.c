@@ -1,0 +1,178 @@
+// Writes a sidecar, resumably: experts go into PATH.partial in order, and every so often the
+// checksums and the count reach the disk after the data they speak of.
+#include "store/sidecar.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "store/expert_layout.h"
+#include "store/model_file.h"
+#include "store/sidecar_format.h"
+
+enum { COMMIT_EVERY = 64 }; // experts
+
+typedef struct writer {
+    char partial[4096];
+    const stk_model *model;
+    const stk_log *log;
+    int fd;
+    stk_sidecar_header header;
+    uint64_t *layer_at, *slot_bytes, *checksums;
+    uint8_t *slot, *source;
+    stk_model_file *file;
+} writer;
+
+static stk_status write_at(const writer *w, const void *data, uint64_t bytes, uint64_t at)
+{
+    const uint8_t *p = data;
+    while (bytes > 0) {
+        ssize_t n = pwrite(w->fd, p, bytes, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return stk_fail(w->log, STK_IO,
+                            "%s: %s; %u of %u experts are kept, run the command again to go on",
+                            w->partial, strerror(n < 0 ? errno : ENOSPC), w->header.packed_count,
+                            w->header.entry_count);
+        p += n;
+        at += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return STK_OK;
+}
+
+// Data first, then what vouches for it.
+static stk_status commit(writer *w, uint32_t packed)
+{
+    uint64_t sums = w->header.entry_count * sizeof *w->checksums;
+    uint8_t page[STK_SIDECAR_PAGE] = {0};
+    if (fdatasync(w->fd) != 0)
+        return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
+    posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
+    w->header.packed_count = packed;
+    w->header.checksums_hash = XXH3_64bits(w->checksums, sums);
+    w->header.hash = stk_sidecar_header_hash(&w->header);
+    memcpy(page, &w->header, sizeof w->header);
+    stk_status status = write_at(w, w->checksums, sums, STK_SIDECAR_PAGE);
+    if (status == STK_OK)
+        status = write_at(w, page, sizeof page, 0);
+    if (status == STK_OK && fdatasync(w->fd) != 0)
+        status = stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
+    return status;
+}
+
+// How many experts an earlier, interrupted run left that still hold.
+static uint32_t resume_count(writer *w)
+{
+    stk_sidecar_header old;
+    uint64_t sums = w->header.entry_count * sizeof *w->checksums;
+    if (pread(w->fd, &old, sizeof old, 0) != (ssize_t)sizeof old ||
+        old.hash != stk_sidecar_header_hash(&old) || old.version != w->header.version ||
+        old.model_hash != w->header.model_hash || old.model_bytes != w->header.model_bytes ||
+        old.model_mtime_ns != w->header.model_mtime_ns ||
+        old.entry_count != w->header.entry_count || old.packed_count > old.entry_count ||
+        pread(w->fd, w->checksums, sums, STK_SIDECAR_PAGE) != (ssize_t)sums ||
+        XXH3_64bits(w->checksums, sums) != old.checksums_hash)
+        return 0;
+    return old.packed_count;
+}
+
+static stk_status pack_one(writer *w, uint32_t index)
+{
+    const stk_model *m = w->model;
+    uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
+    const stk_layer *l = &m->layers[layer];
+    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
+    const uint8_t *slices[3];
+    uint8_t *to = w->source;
+    for (int i = 0; i < 3; i++) {
+        uint64_t bytes = tensors[i]->size_bytes / m->expert_count;
+        stk_status status = stk_model_file_read(w->file, tensors[i], expert * bytes, bytes, to);
+        if (status != STK_OK)
+            return status;
+        slices[i] = to;
+        to += bytes;
+    }
+    stk_expert_layout layout = stk_expert_layout_of(m, l);
+    memset(w->slot, 0, layout.slot_bytes);
+    stk_expert_pack(&layout, slices[0], slices[1], slices[2], w->slot);
+    w->checksums[index] = XXH3_64bits(w->slot, layout.slot_bytes);
+    return write_at(w, w->slot, layout.slot_bytes,
+                    w->layer_at[layer] + expert * w->slot_bytes[layer]);
+}
+
+static stk_status pack_all(writer *w, const atomic_int *cancel)
+{
+    uint32_t total = w->header.entry_count, i = resume_count(w);
+    stk_status status = STK_OK;
+    if (i > 0)
+        stk_info(w->log, "%s: going on after %u of %u experts", w->partial, i, total);
+    w->header.packed_count = i;
+    for (; i < total && status == STK_OK; i++) {
+        if (cancel && atomic_load(cancel)) {
+            stk_status kept = commit(w, i);
+            return kept != STK_OK ? kept : STK_CANCELLED;
+        }
+        status = pack_one(w, i);
+        if (status == STK_OK && (i + 1) % COMMIT_EVERY == 0)
+            status = commit(w, i + 1);
+        stk_progress(w->log, "packing experts", i + 1, total);
+    }
+    return status == STK_OK ? commit(w, total) : status;
+}
+
+static stk_status take_buffers(writer *w)
+{
+    uint64_t slot = 0, source = 0;
+    for (uint32_t i = 0; i < w->model->layer_count; i++) {
+        stk_expert_layout layout = stk_expert_layout_of(w->model, &w->model->layers[i]);
+        slot = layout.slot_bytes > slot ? layout.slot_bytes : slot;
+        source = layout.source_bytes > source ? layout.source_bytes : source;
+    }
+    w->layer_at = calloc(w->model->layer_count, sizeof *w->layer_at);
+    w->slot_bytes = calloc(w->model->layer_count, sizeof *w->slot_bytes);
+    w->checksums = calloc(w->header.entry_count, sizeof *w->checksums);
+    w->slot = aligned_alloc(STK_SIDECAR_PAGE, slot);
+    w->source = malloc(source);
+    return w->layer_at && w->slot_bytes && w->checksums && w->slot && w->source ? STK_OK
+                                                                                : STK_NO_MEMORY;
+}
+
+stk_status stk_sidecar_write(const char *path, const stk_gguf *gguf, const stk_model *model,
+                             const stk_log *log, const atomic_int *cancel)
+{
+    writer w = {.model = model, .log = log, .fd = -1};
+    if ((size_t)snprintf(w.partial, sizeof w.partial, "%s.partial", path) >= sizeof w.partial)
+        return stk_fail(log, STK_INVALID, "%s: the path is too long", path);
+    stk_status status = stk_sidecar_describe(gguf, model, &w.header, log);
+    if (status == STK_OK)
+        status = take_buffers(&w);
+    if (status == STK_OK)
+        status = stk_model_file_open(gguf, true, log, &w.file);
+    if (status == STK_OK) {
+        stk_sidecar_place(model, w.layer_at, w.slot_bytes);
+        w.fd = open(w.partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (w.fd < 0)
+            status = stk_fail(log, STK_IO, "%s: %s", w.partial, strerror(errno));
+    }
+    if (status == STK_OK)
+        status = pack_all(&w, cancel);
+    if (w.fd >= 0)
+        close(w.fd);
+    if (status == STK_OK && rename(w.partial, path) != 0)
+        status = stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
+    stk_model_file_close(&w.file);
+    free(w.layer_at);
+    free(w.slot_bytes);
+    free(w.checksums);
+    free(w.slot);
+    free(w.source);
+    return status;
+}

@@ -1,0 +1,123 @@
+// store/store_impl.h: the store's state, shared by its files. Not for other rooms.
+//
+//   entry: an expert of a layer. In at most one queue; owns at most one slot.
+//   slot:  room for one expert. Free, or owned by an entry that is loading or ready.
+//   A load is cut into reads of READ_BYTES, handed out by urgency; the GGUF's three slices go
+//   through a staging buffer and are packed when they are all there.
+#ifndef STK_STORE_STORE_IMPL_H
+#define STK_STORE_STORE_IMPL_H
+
+#include "store/expert_layout.h"
+#include "store/expert_store.h"
+#include "store/model_file.h"
+#include "store/sidecar.h"
+
+#include <pthread.h>
+
+enum {
+    STK_STAGING_COUNT = 6,
+    STK_READ_BYTES = 512 << 10,
+    STK_PIECES_MAX = 3,
+    STK_NONE = -1,
+};
+
+typedef enum stk_entry_state {
+    STK_ENTRY_ABSENT,
+    STK_ENTRY_QUEUED,  // in queue[urgency], no slot yet
+    STK_ENTRY_LOADING, // has a slot; reads are being handed out or in flight
+    STK_ENTRY_READY,
+    STK_ENTRY_FAILED,
+} stk_entry_state;
+
+// A contiguous read of a load.
+typedef struct stk_piece {
+    int fd;
+    uint64_t from;         // file offset, aligned when direct
+    uint64_t bytes;        // aligned likewise
+    uint64_t bytes_needed; // up to the last byte that matters
+    uint8_t *to;
+} stk_piece;
+
+// A load in progress; there are as many as staging buffers.
+typedef struct stk_load {
+    bool busy;
+    bool sealed; // every read was handed out
+    uint32_t entry;
+    uint32_t piece_count, piece;
+    uint64_t piece_at;
+    uint32_t in_flight;
+    int error;
+    bool from_sidecar;
+    stk_piece pieces[STK_PIECES_MAX];
+    uint64_t skip[STK_PIECES_MAX]; // of staging: where each slice starts
+    uint8_t *staging;
+} stk_load;
+
+typedef struct stk_entry {
+    atomic_int state; // written under the lock; read without it by poll (release/acquire)
+    int32_t slot;
+    int32_t load; // index while LOADING
+    uint32_t pins;
+    uint8_t urgency;         // while QUEUED or LOADING
+    bool speculative;        // loaded ahead and not yet used
+    bool verified;           // its sidecar copy matched its checksum once
+    uint32_t next, previous; // queue links, entry indexes
+    stk_usage usage;
+} stk_entry;
+
+typedef struct stk_queue {
+    uint32_t head, tail; // UINT32_MAX: empty
+} stk_queue;
+
+struct stk_expert_store {
+    const stk_gguf *gguf;
+    const stk_model *model;
+    const stk_log *log;
+    stk_expert_layout *layouts; // [layer_count]
+    bool resident;              // everything loaded, nothing below the slots is used
+
+    uint64_t slot_bytes;
+    uint32_t slot_count, slots_used;
+    uint32_t slot_limit; // of which may be used now
+    uint8_t *slots;
+    uint64_t slots_size;
+    uint32_t *slot_entry; // [slot_count], UINT32_MAX: free
+
+    pthread_mutex_t lock; // guards what follows
+    pthread_cond_t arrived;
+    atomic_uint events;
+    stk_entry *entries; // [layer_count * expert_count]
+    stk_queue queues[STK_WANT_COUNT];
+    stk_load loads[STK_STAGING_COUNT];
+    uint8_t *staging;
+    uint64_t staging_bytes; // of one buffer
+    const stk_cache_policy *policy;
+    stk_policy_clock clock;
+    stk_expert_store_stats stats;
+    uint32_t in_flight;
+
+    stk_model_file *file;
+    stk_sidecar *sidecar; // NULL: none
+    stk_io *io;
+    char *usage_path;
+};
+
+// expert_warm.c: the usage file.
+void stk_store_load_usage(stk_expert_store *s);
+void stk_store_save_usage(const stk_expert_store *s);
+// Reads the most used experts into the free slots and waits for them.
+stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel);
+
+// expert_fetch.c: called with the lock held.
+void stk_store_enqueue(stk_expert_store *s, uint32_t entry, stk_want urgency);
+void stk_store_unlink(stk_expert_store *s, uint32_t entry);
+// The I/O source.
+bool stk_store_next_read(void *store, stk_read *out);
+void stk_store_read_done(void *store, const stk_read *read, int error);
+
+static inline uint32_t stk_store_entry(const stk_expert_store *s, uint32_t layer, uint32_t expert)
+{
+    return layer * s->model->expert_count + expert;
+}
+
+#endif

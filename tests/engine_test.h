@@ -1,0 +1,69 @@
+// tests/engine_test.h: what the tests of the engine share: opening one with what it logs kept,
+// running token ids through it, and comparing logits.
+//
+// Failures to open or run end the test (cmocka); comparisons return numbers, their bounds belong
+// to the tests.
+#ifndef STK_TESTS_ENGINE_TEST_H
+#define STK_TESTS_ENGINE_TEST_H
+
+#include "engine/engine.h"
+#include "engine/session.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+extern const stk_log test_log; // keeps the last error
+extern char test_last_error[1024];
+
+// ThreadSanitizer makes all this fifty times slower and looks for one thing only, so the tests try
+// fewer combinations there.
+#if defined(__SANITIZE_THREAD__)
+enum { TEST_FEWER = 1 };
+#else
+enum { TEST_FEWER = 0 };
+#endif
+
+#define TEST_STORIES STK_MODELS "/stories-q4_0.gguf"
+
+// Sets of kernels this machine has, "scalar" first; "f32" is not among them. NULL past the end.
+const char *test_mask_at(size_t index);
+
+stk_engine *test_engine(const char *path, const char *mask, uint32_t threads);
+// Every row of a batch may ask for logits unless options->logit_rows_max says otherwise.
+stk_session *test_session(stk_engine *engine, const stk_session_options *options);
+
+// Appends ids[0..count) to a sequence, `chunk` rows per forward (0: all at once), and copies every
+// row's logits to out[count][vocab]; NULL: none are computed.
+void test_feed(stk_session *session, uint32_t vocab, uint32_t sequence, const int32_t *ids,
+               uint32_t count, uint32_t chunk, float *out);
+
+// Logits [count][vocab] of ids run at once through a new engine with `mask`; the caller frees.
+float *test_logits(const char *path, const char *mask, const int32_t *ids, uint32_t count,
+                   uint32_t vocab);
+
+float *test_floats(size_t count); // malloc, checked
+
+// ids[0..count) < vocab, the same for the same seed.
+void test_random_ids(uint64_t seed, uint32_t vocab, int32_t *ids, uint32_t count);
+
+// Ends the test, naming the first difference, unless the bits are the same.
+void test_same_bits(const char *what, const float *got, const float *want, uint32_t rows,
+                    uint32_t vocab);
+
+typedef struct test_distance {
+    double kl_mean, kl_median; // Kullback-Leibler divergence from `want`, nats
+    double agreement;          // share of rows with the same largest logit
+    double relative;           // |got - want| / |want|, Euclidean
+} test_distance;
+
+test_distance test_compare(const float *got, const float *want, uint32_t rows, uint32_t vocab);
+
+// A folder of its own for temporary files, removed with all in it. For cmocka groups.
+int test_make_folder(void **unused);
+int test_remove_folder(void **unused);
+const char *test_path(const char *name); // in that folder; valid until the fourth next call
+
+#endif

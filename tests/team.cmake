@@ -1,0 +1,1 @@
+stk_test(team SOURCES test_team.c LINK stk_base)

@@ -1,0 +1,231 @@
+// The cache of measurements: what is stored comes back, what is damaged does not.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include <sys/stat.h>
+
+#include "cli/probe_cache.h"
+#include "fake_root.h"
+
+typedef struct fixture {
+    char folder[FAKE_ROOT_BYTES], path[128], line[1024];
+    stk_log log;
+    stk_machine *machine, *other;
+} fixture;
+
+static void keep_line(void *user, stk_log_level level, const char *text)
+{
+    if (level <= STK_LOG_WARN)
+        snprintf(((fixture *)user)->line, 1024, "%s", text);
+}
+
+static int make(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    if (!f)
+        return -1;
+    fake_root_make(f->folder);
+    snprintf(f->path, sizeof f->path, "%s/a/b/probe.json", f->folder);
+    f->log = (stk_log){.write = keep_line, .user = f, .level_max = STK_LOG_WARN};
+    *state = f;
+    return stk_machine_open(&(stk_machine_options){"pack:2 core:1 pu:1"}, NULL, &f->machine) ||
+           stk_machine_open(&(stk_machine_options){"pack:1 core:8 pu:1"}, NULL, &f->other);
+}
+
+static int unmake(void **state)
+{
+    fixture *f = *state;
+    stk_machine_close(&f->machine);
+    stk_machine_close(&f->other);
+    fake_root_remove(f->folder);
+    free(f);
+    return 0;
+}
+
+static stk_probe_disk disk(const char *name, uint64_t speed)
+{
+    stk_probe_disk d = {.file_bytes = 5,
+                        .is_direct = true,
+                        .engine = "threads",
+                        .sequential_mib_s = speed,
+                        .random_1mib_mib_s = 2,
+                        .random_4kib_per_s = 3,
+                        .random_4kib_latency_ns = 4,
+                        .random_4kib_deep_per_s = 6};
+    snprintf(d.device.name, sizeof d.device.name, "%s", name);
+    d.device.size_bytes = 1000;
+    return d;
+}
+
+static stk_probe_results sample(void)
+{
+    stk_probe_results r = {.measured_at = 1234567890,
+                           .reads = calloc(1, sizeof *r.reads),
+                           .read_count = 1,
+                           .decode_rate = {2, 5e10, 3e10},
+                           .prefill_rate = {2, 9e10, 6e10}};
+    r.reads[0] = (stk_probe_read){0, 0, 2, 20000, 12000, UINT64_C(5) << 30};
+    stk_probe_disk d = disk("sda", 1);
+    stk_probe_results_add_disk(&r, &d);
+    return r;
+}
+
+static void round_trip(void **state)
+{
+    fixture *f = *state;
+    stk_probe_results r = sample(), got;
+    assert_false(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+    assert_string_equal(f->line, ""); // no cache yet is nothing to warn of
+    stk_probe_cache_store(f->path, f->machine, &r, &f->log);
+    assert_string_equal(f->line, "");
+    assert_true(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+    assert_int_equal(got.measured_at, r.measured_at);
+    assert_int_equal(got.read_count, 1);
+    assert_memory_equal(got.reads, r.reads, sizeof *r.reads);
+    assert_true(got.decode_rate.all_per_s == 5e10 && got.prefill_rate.one_thread_per_s == 6e10);
+    const stk_probe_disk *d = stk_probe_results_disk(&got, &r.disks[0].device);
+    assert_non_null(d);
+    assert_true(d->is_direct);
+    assert_string_equal(d->engine, "threads");
+    assert_int_equal(d->random_4kib_deep_per_s, 6);
+    stk_probe_results_free(&got);
+
+    // Another machine finds nothing, and does not push the first one out.
+    assert_false(stk_probe_cache_load(f->path, f->other, &f->log, &got));
+    stk_probe_cache_store(f->path, f->other, &r, &f->log);
+    r.measured_at++;
+    stk_probe_cache_store(f->path, f->machine, &r, &f->log);
+    assert_true(stk_probe_cache_load(f->path, f->other, &f->log, &got));
+    assert_int_equal(got.measured_at, 1234567890);
+    stk_probe_results_free(&got);
+    assert_true(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+    assert_int_equal(got.measured_at, 1234567891);
+    stk_probe_results_free(&got);
+    stk_probe_results_free(&r);
+}
+
+static void disks_are_bounded(void **state)
+{
+    (void)state;
+    stk_probe_results r = {0};
+    char name[8];
+    for (uint64_t i = 0; i < STK_PROBE_DISKS_MAX + 3; i++) {
+        snprintf(name, sizeof name, "sd%c", (char)('a' + i));
+        stk_probe_disk d = disk(name, i);
+        stk_probe_results_add_disk(&r, &d);
+        stk_probe_results_add_disk(&r, &d); // replaces
+    }
+    assert_int_equal(r.disk_count, STK_PROBE_DISKS_MAX);
+    assert_string_equal(r.disks[0].device.name, "sdd");
+    assert_string_equal(r.disks[STK_PROBE_DISKS_MAX - 1].device.name, "sdk");
+    stk_probe_disk replaced = disk("sde", 77), nameless = disk("", 1);
+    stk_probe_results_add_disk(&r, &replaced);
+    stk_probe_results_add_disk(&r, &nameless);
+    assert_int_equal(r.disk_count, STK_PROBE_DISKS_MAX);
+    assert_int_equal(stk_probe_results_disk(&r, &replaced.device)->sequential_mib_s, 77);
+    replaced.device.size_bytes++; // another disk of that name
+    assert_null(stk_probe_results_disk(&r, &replaced.device));
+    assert_null(stk_probe_results_disk(&r, &nameless.device));
+}
+
+static char *read_file(const char *path)
+{
+    static char text[16384];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+// Every prefix of a cache, and every damage below, is ignored with a line; storing repairs it.
+static void damage_is_ignored(void **state)
+{
+    fixture *f = *state;
+    stk_probe_results r = sample(), got;
+    stk_probe_cache_store(f->path, f->machine, &r, &f->log);
+    char *whole = strdup(read_file(f->path)), *text = strdup(whole);
+    assert_true(whole && text);
+    size_t length = strlen(whole);
+    for (size_t cut = 0; cut < length - 1; cut += 7) {
+        text[cut] = '\0';
+        fake_root_file(f->folder, "a/b/probe.json", text);
+        text[cut] = whole[cut];
+        f->line[0] = '\0';
+        assert_false(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+        assert_non_null(strstr(f->line, "ignored"));
+    }
+    static const char *const damages[][2] = {
+        {"\"version\": 1", "\"version\": 2"},
+        {"\"from_node\": 0", "\"from_node\": 9"},
+        {"\"to_node\": 0", "\"to_node\": -1"},
+        {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},
+        {"\"threads\": 2", "\"threads\": 99999999999"},
+        {"\"device\": \"sda\"", "\"device\": 7"},
+        {"\"all_per_s\": 5e10", "\"all_per_s\": -1.0"},
+        {"\"measured_at\": 1234567890", "\"measured_at\": null"},
+    };
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        const char *at = strstr(whole, damages[i][0]);
+        if (!at)
+            fail_msg("%s is not in the file", damages[i][0]);
+        char damaged[16384];
+        snprintf(damaged, sizeof damaged, "%.*s%s%s", (int)(at - whole), whole, damages[i][1],
+                 at + strlen(damages[i][0]));
+        fake_root_file(f->folder, "a/b/probe.json", damaged);
+        f->line[0] = '\0';
+        assert_false(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+        assert_non_null(strstr(f->line, "ignored"));
+        assert_null(got.reads);
+    }
+    stk_probe_cache_store(f->path, f->machine, &r, &f->log);
+    assert_true(stk_probe_cache_load(f->path, f->machine, &f->log, &got));
+    stk_probe_results_free(&got);
+    stk_probe_results_free(&r);
+    free(whole);
+    free(text);
+}
+
+static void store_fails(void **state)
+{
+    fixture *f = *state;
+    stk_probe_results r = sample();
+    fake_root_file(f->folder, "a", "a file where a folder is needed");
+    stk_probe_cache_store(f->path, f->machine, &r, &f->log);
+    assert_non_null(strstr(f->line, "are not kept: Not a directory"));
+    stk_probe_results_free(&r);
+}
+
+static void paths(void **state)
+{
+    (void)state;
+    const char *expected[][3] = {{"/x", "/home/me", "/x/stoker/probe.json"},
+                                 {"relative", "/home/me", "/home/me/.cache/stoker/probe.json"},
+                                 {NULL, "/home/me", "/home/me/.cache/stoker/probe.json"},
+                                 {NULL, NULL, NULL}};
+    for (size_t i = 0; i < 4; i++) {
+        expected[i][0] ? setenv("XDG_CACHE_HOME", expected[i][0], 1) : unsetenv("XDG_CACHE_HOME");
+        expected[i][1] ? setenv("HOME", expected[i][1], 1) : unsetenv("HOME");
+        char *path = stk_probe_cache_path();
+        if (expected[i][2])
+            assert_string_equal(path, expected[i][2]);
+        else
+            assert_null(path);
+        free(path);
+    }
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make, unmake)
+    const struct CMUnitTest tests[] = {
+        TEST(round_trip), TEST(disks_are_bounded), TEST(damage_is_ignored), TEST(store_fails),
+        TEST(paths),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

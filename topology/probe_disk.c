@@ -1,0 +1,121 @@
+// topology/probe_disk.c: the four patterns of a disk measurement.
+#include "topology/probe.h"
+
+#include "base/random.h"
+#include "topology/probe_disk_impl.h"
+#include "topology/probe_file.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LARGE_BYTES = 1 << 20, SMALL_BYTES = 4096, LARGE_DEPTH = 8, MILLISECONDS = 1000 };
+static const uint64_t TEMPORARY_BYTES = 256 << 20;
+
+uint64_t stk_disk_offset(const stk_disk_pattern *pattern, uint64_t index)
+{
+    uint64_t blocks = pattern->file_bytes / pattern->block_bytes;
+    if (!pattern->is_random)
+        return index % blocks * pattern->block_bytes;
+    stk_random random = stk_random_seeded(index);
+    return stk_random_u64(&random) % blocks * pattern->block_bytes;
+}
+
+stk_status stk_disk_read_failed(const stk_disk_pattern *pattern, uint64_t offset, int64_t got,
+                                const stk_log *log)
+{
+    if (got < 0)
+        return stk_fail(log, STK_IO, "%s: a read at %" PRIu64 " failed: %s", pattern->name, offset,
+                        strerror((int)-got));
+    return stk_fail(log, STK_IO, "%s: only %" PRId64 " of %" PRIu32 " bytes at %" PRIu64,
+                    pattern->name, got, pattern->block_bytes, offset);
+}
+
+typedef struct disk_probe {
+    stk_disk_pattern pattern;
+    const stk_disk_engine *engine;
+    const stk_log *log;
+    uint32_t done;
+} disk_probe;
+
+static stk_status measure(disk_probe *probe, uint32_t block_bytes, uint32_t depth, bool is_random,
+                          stk_disk_result *out)
+{
+    probe->pattern.block_bytes = block_bytes;
+    probe->pattern.depth = depth;
+    probe->pattern.is_random = is_random;
+    stk_progress(probe->log, "measuring the disk", probe->done++, 4);
+    stk_status status = probe->engine->run(&probe->pattern, probe->log, out);
+    if (status == STK_UNSUPPORTED && probe->engine != &stk_disk_threads) {
+        probe->engine = &stk_disk_threads;
+        status = probe->engine->run(&probe->pattern, probe->log, out);
+    }
+    if (status == STK_OK && out->elapsed_ns == 0)
+        out->elapsed_ns = 1;
+    return status;
+}
+
+static uint64_t per_second(const stk_disk_result *r)
+{
+    return (uint64_t)((double)r->reads * 1e9 / (double)r->elapsed_ns);
+}
+
+// Reads of 1 MiB: reads per second are MiB/s.
+static stk_status measure_all(disk_probe *probe, stk_probe_disk *out)
+{
+    stk_disk_result r;
+    stk_status status = measure(probe, LARGE_BYTES, LARGE_DEPTH, false, &r);
+    if (status != STK_OK)
+        return status;
+    out->sequential_mib_s = per_second(&r);
+    status = measure(probe, LARGE_BYTES, LARGE_DEPTH, true, &r);
+    if (status != STK_OK)
+        return status;
+    out->random_1mib_mib_s = per_second(&r);
+    status = measure(probe, SMALL_BYTES, 1, true, &r);
+    if (status != STK_OK)
+        return status;
+    out->random_4kib_per_s = per_second(&r);
+    out->random_4kib_latency_ns = r.reads ? r.elapsed_ns / r.reads : 0;
+    status = measure(probe, SMALL_BYTES, STK_DISK_DEPTH_MAX, true, &r);
+    if (status == STK_OK)
+        out->random_4kib_deep_per_s = per_second(&r);
+    return status;
+}
+
+stk_status stk_probe_disk_run(const stk_probe_disk_options *options, const stk_log *log,
+                              stk_probe_disk *out)
+{
+    stk_probe_file file;
+    stk_probe_disk result = {0};
+    stk_status status = stk_block_device_of_path(options->path, log, &result.device);
+    if (status != STK_OK)
+        return status;
+    status = stk_probe_file_open(
+        options->path, options->file_bytes_max ? options->file_bytes_max : TEMPORARY_BYTES, log,
+        &file);
+    if (status != STK_OK)
+        return status;
+    uint64_t milliseconds = options->milliseconds_max ? options->milliseconds_max : MILLISECONDS;
+    disk_probe probe = {
+        .engine = options->no_uring ? &stk_disk_threads : &stk_disk_uring,
+        .log = log,
+        .pattern = {.fd = file.fd,
+                    .name = options->path,
+                    .file_bytes = file.size_bytes,
+                    .nanoseconds_max = milliseconds * 1000000,
+                    .buffers = aligned_alloc(SMALL_BYTES, (size_t)LARGE_BYTES * LARGE_DEPTH)},
+    };
+    if (probe.pattern.buffers)
+        status = measure_all(&probe, &result);
+    else
+        status = stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
+    stk_progress(log, "measuring the disk", 1, 1);
+    result.file_bytes = file.size_bytes;
+    result.is_direct = file.is_direct;
+    result.engine = probe.engine->name;
+    free(probe.pattern.buffers);
+    stk_probe_file_close(&file);
+    if (status == STK_OK)
+        *out = result;
+    return status;
+}
