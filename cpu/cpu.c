@@ -148,3 +148,17 @@ stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *
     stk_down_fn fn = (stk_down_fn)find(cpu, STK_OP_DOWN, format, type);
     return fn ? fn : stk_down_ref;
 }
+
+stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type)
+{
+    if (cpu->isas & STK_ISA_F32)
+        return NULL;
+    return (stk_matmul_fn)find(cpu, STK_OP_MATMUL, format, type);
+}
+
+stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type)
+{
+    if (cpu->isas & STK_ISA_F32)
+        return NULL;
+    return (stk_down_rows_fn)find(cpu, STK_OP_DOWN_ROWS, format, type);
+}

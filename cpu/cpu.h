@@ -66,6 +66,12 @@ typedef void (*stk_gather_fn)(const stk_matrix *w, const uint32_t *rows, uint32_
 typedef void (*stk_down_fn)(const stk_matrix *down, const stk_neurons *neurons,
                             uint32_t group_begin, uint32_t group_end, float *y);
 
+// y[t][outputs] = the whole down product (every part, and their tree) of h[t] over an expert's
+// neurons, +0 where inactive, t < count. y[t] has room for a multiple of 128. Returns 0, having
+// done nothing, if so many tokens or tokens that lie so are not worth it. Section 4.
+typedef int (*stk_down_rows_fn)(const stk_matrix *down, const stk_act *h, uint32_t count,
+                                float *const *y);
+
 // y[n] = rmsnorm(x[n]) * weight[n]; y may be x. Section 6.
 typedef void (*stk_rmsnorm_fn)(const float *x, const float *weight, float eps, uint32_t n,
                                float *y);
@@ -127,8 +133,12 @@ stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_ty
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *type);
 
+// Kernels that compute an expert's inactive neurons too, for prompts; NULL where there is none.
+stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
+stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
+
 // One line of kernels.def, for tests, benches and listings.
-typedef enum stk_op { STK_OP_MATMUL, STK_OP_GATHER, STK_OP_DOWN } stk_op;
+typedef enum stk_op { STK_OP_MATMUL, STK_OP_GATHER, STK_OP_DOWN, STK_OP_DOWN_ROWS } stk_op;
 typedef struct stk_kernel {
     stk_op op;
     stk_isa isa;

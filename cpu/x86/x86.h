@@ -42,5 +42,7 @@ STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx512)
 STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_amx)
 STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_amx)
 STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_amx)
+int stk_down_rows_bundle_q4_0_amx(const stk_matrix *down, const stk_act *h, uint32_t count,
+                                  float *const *y);
 
 #endif

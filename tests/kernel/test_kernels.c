@@ -206,6 +206,45 @@ static void check_down(const stk_kernel *k, uint32_t width, uint32_t ffn, style 
     free(storage);
 }
 
+// Rows of tokens against one token after another, in parts.
+static void check_down_rows(const stk_kernel *k, uint32_t width, uint32_t ffn, uint32_t count,
+                            style s)
+{
+    enum { COUNT_MAX = 80 };
+    void *storage;
+    stk_matrix m = expert_matrix(k, width, ffn, s, &storage);
+    act_buffer h = random_act(ffn * count, s);
+    for (size_t j = 0; j < (size_t)ffn * count; j++)
+        if ((test_random(&seed) >> 9) % 3 == 0 || j / 32 % 5 == 1) // some groups without any
+            h.x[j] = 0;
+    stk_quantize_ref(h.x, ffn * count, h.q, h.d, h.sum);
+    uint32_t padded = (width + 127) / 128 * 128, groups = ffn / 32;
+    float *got = test_alloc((padded * count + 1) * 4), *want = test_alloc(padded * 4);
+    float *parts = test_alloc(4 * (size_t)padded * 4), *y[COUNT_MAX];
+    stk_act acts[COUNT_MAX];
+    for (size_t t = 0; t < count; t++) {
+        acts[t] = (stk_act){h.x + t * ffn, h.q + t * ffn, h.d + t * groups, h.sum + t * groups};
+        y[t] = got + (count - 1 - t) * padded;
+    }
+    memset(&got[padded * count], CANARY, 4);
+    int done = ((stk_down_rows_fn)k->function)(&m, acts, count, y);
+    assert_true(done || count < 4);
+    for (uint32_t t = 0; t < count && done; t++) {
+        stk_neurons n = {acts[t].x, acts[t].q, acts[t].d, acts[t].sum, NULL, NULL};
+        memset(parts, 0, 4 * (size_t)padded * 4);
+        for (uint32_t p = 0; p < 4; p++)
+            stk_down_ref(&m, &n, groups * p / 4, groups * (p + 1) / 4, parts + p * padded);
+        stk_sum_parts_ref(parts, padded, width, want);
+        expect_floats(k->name, y[t], want, width);
+    }
+    assert_int_equal(((uint8_t *)&got[padded * count])[0], CANARY);
+    free(parts);
+    free(got);
+    free(want);
+    free_act(&h);
+    free(storage);
+}
+
 static double seconds(void)
 {
     struct timespec now;
@@ -263,6 +302,12 @@ static void check_kernel(const stk_kernel *k)
                 check_down(k, widths[w], 32, s);
                 check_down(k, widths[w], FFN_MAX, s);
                 break;
+            case STK_OP_DOWN_ROWS:
+                check_down_rows(k, widths[w], 96, 3, s);
+                check_down_rows(k, widths[w], FFN_MAX, 4, s);
+                check_down_rows(k, widths[w], 96, 13, s);
+                check_down_rows(k, widths[w], 768, 32, s);
+                break;
             }
         }
 }
@@ -270,6 +315,8 @@ static void check_kernel(const stk_kernel *k)
 // More columns than a kernel may unpack at once, more tokens than it may take at once.
 static void check_large(const stk_kernel *k)
 {
+    if (k->op == STK_OP_DOWN_ROWS)
+        check_down_rows(k, 160, 2336, 67, STYLE_RANDOM);
     if (k->op != STK_OP_MATMUL)
         return;
     check_matmul(k, 32, 4384, 21, STYLE_RANDOM);
@@ -318,7 +365,7 @@ static void test_masks_bring_kernels(void **state)
                 assert_ptr_not_equal(stk_cpu_matmul(&cpu, k->format, k->type), stk_matmul_ref);
             else if (k->op == STK_OP_GATHER)
                 assert_ptr_not_equal(stk_cpu_gather(&cpu, k->format, k->type), stk_gather_ref);
-            else
+            else if (k->op == STK_OP_DOWN)
                 assert_ptr_not_equal(stk_cpu_down(&cpu, k->format, k->type), stk_down_ref);
         }
         assert_true(found > 0);
