@@ -42,6 +42,8 @@ static uint32_t detect_isas(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
         isas |= STK_ISA_AVX512;
+    if ((isas & STK_ISA_AVX512) && stk_cpu_enable_amx())
+        isas |= STK_ISA_AMX;
 #elif defined(__aarch64__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
         isas |= STK_ISA_NEON;
@@ -54,8 +56,11 @@ static const struct {
     const char *name;
     uint32_t needs, allows;
 } masks[] = {
-    {"scalar", 0, STK_ISA_REF},           {"f32", STK_ISA_F32, STK_ISA_F32},
-    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2}, {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
+    {"scalar", 0, STK_ISA_REF},
+    {"f32", STK_ISA_F32, STK_ISA_F32},
+    {"avx2", STK_ISA_AVX2, STK_ISA_AVX2},
+    {"avx512", STK_ISA_AVX512, STK_ISA_AVX2 | STK_ISA_AVX512},
+    {"amx", STK_ISA_AMX, STK_ISA_AVX2 | STK_ISA_AVX512 | STK_ISA_AMX},
     {"neon", STK_ISA_NEON, STK_ISA_NEON},
 };
 
@@ -74,8 +79,8 @@ static stk_status allowed_isas(const char *mask, const stk_log *log, uint32_t *o
         *out = here & masks[i].allows;
         return STK_OK;
     }
-    return stk_fail(log, STK_INVALID, "no kernels are called '%s' (scalar, avx2, avx512, neon)",
-                    mask);
+    return stk_fail(log, STK_INVALID,
+                    "no kernels are called '%s' (scalar, avx2, avx512, amx, neon)", mask);
 }
 
 stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
@@ -100,6 +105,8 @@ stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out)
         stk_cpu_init_avx2(&cpu);
     if (isas & STK_ISA_AVX512)
         stk_cpu_init_avx512(&cpu);
+    if (isas & STK_ISA_AMX)
+        cpu.name = "amx";
 #elif defined(__aarch64__)
     if (isas & STK_ISA_NEON)
         stk_cpu_init_neon(&cpu);
@@ -140,4 +147,18 @@ stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *
         return stk_down_f32_ref;
     stk_down_fn fn = (stk_down_fn)find(cpu, STK_OP_DOWN, format, type);
     return fn ? fn : stk_down_ref;
+}
+
+stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type)
+{
+    if (cpu->isas & STK_ISA_F32)
+        return NULL;
+    return (stk_matmul_fn)find(cpu, STK_OP_MATMUL, format, type);
+}
+
+stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type)
+{
+    if (cpu->isas & STK_ISA_F32)
+        return NULL;
+    return (stk_down_rows_fn)find(cpu, STK_OP_DOWN_ROWS, format, type);
 }

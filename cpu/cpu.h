@@ -18,14 +18,16 @@ typedef enum stk_isa {
     STK_ISA_AVX2 = 1 << 1,   // AVX2, FMA, F16C
     STK_ISA_AVX512 = 1 << 2, // AVX-512 F, BW, VL, DQ, VNNI (and all of AVX2's)
     STK_ISA_NEON = 1 << 3,   // AArch64 with the dot-product extension
+    STK_ISA_AMX = 1 << 4,    // AMX int8 tiles (and all of AVX512's)
 } stk_isa;
 
 enum {
     STK_SEGMENT_TOKENS = 256, // attention is computed and merged in segments of this many
     STK_EXPERT_PARTS = 4,     // an expert's neurons are summed in this many parts
     STK_HEAD_DIM_MAX = 512,
-    STK_OUTPUT_PAD = 128, // outputs of down are written in multiples of this many floats
-    STK_ROW_PAD = 16,     // outputs of matmul likewise
+    STK_ATTEND_QUERIES_MAX = 32, // that share one pass over keys and values
+    STK_OUTPUT_PAD = 128,        // outputs of down are written in multiples of this many floats
+    STK_ROW_PAD = 16,            // outputs of matmul likewise
 };
 
 // One row of activations: the floats and their Q8 form (arithmetic.md, section 1). Borrowed.
@@ -64,6 +66,12 @@ typedef void (*stk_gather_fn)(const stk_matrix *w, const uint32_t *rows, uint32_
 typedef void (*stk_down_fn)(const stk_matrix *down, const stk_neurons *neurons,
                             uint32_t group_begin, uint32_t group_end, float *y);
 
+// y[t][outputs] = the whole down product (every part, and their tree) of h[t] over an expert's
+// neurons, +0 where inactive, t < count. y[t] has room for a multiple of 128. Returns 0, having
+// done nothing, if so many tokens or tokens that lie so are not worth it. Section 4.
+typedef int (*stk_down_rows_fn)(const stk_matrix *down, const stk_act *h, uint32_t count,
+                                float *const *y);
+
 // y[n] = rmsnorm(x[n]) * weight[n]; y may be x. Section 6.
 typedef void (*stk_rmsnorm_fn)(const float *x, const float *weight, float eps, uint32_t n,
                                float *y);
@@ -75,12 +83,19 @@ typedef struct stk_attend_state {
     float l;
 } stk_attend_state;
 
-// One segment for `heads` query heads that share a KV head: q[heads][head_dim]; k and v are halves
-// [position][head_dim] from the segment's start; positions [begin, end) are visible, begin < end
-// <= STK_SEGMENT_TOKENS. Overwrites states[heads]. head_dim is a multiple of 16. Section 6.
-typedef void (*stk_attend_fn)(const float *q, uint32_t heads, uint32_t head_dim, const uint16_t *k,
-                              const uint16_t *v, uint32_t begin, uint32_t end, float scale,
-                              stk_attend_state *states);
+// A query head of one row and the positions [begin, end) of a segment it may see, begin < end <=
+// STK_SEGMENT_TOKENS. `state` is the result; its o[head_dim], 64-byte aligned, is the caller's.
+typedef struct stk_attend_query {
+    const float *q; // [head_dim], 64-byte aligned
+    uint32_t begin, end;
+    stk_attend_state state;
+} stk_attend_query;
+
+// One segment of a KV head for queries[count], count <= STK_ATTEND_QUERIES_MAX: k and v are halves
+// [position][head_dim] from the segment's start. Overwrites the states. head_dim is a multiple of
+// 16, at most STK_HEAD_DIM_MAX. Section 6.
+typedef void (*stk_attend_fn)(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                              const uint16_t *k, const uint16_t *v, float scale);
 // Merges a later segment's state into `into`.
 typedef void (*stk_attend_merge_fn)(stk_attend_state *into, const stk_attend_state *segment,
                                     uint32_t head_dim);
@@ -98,7 +113,7 @@ typedef void (*stk_sum_parts_fn)(const float *parts, size_t stride, uint32_t n, 
 // Thread-safety: immutable after init.
 typedef struct stk_cpu {
     uint32_t isas;    // stk_isa bits in use
-    const char *name; // widest of them: "avx512", "avx2", "neon", "scalar", "f32"
+    const char *name; // widest of them: "amx", "avx512", "avx2", "neon", "scalar", "f32"
     stk_quantize_fn quantize;
     stk_rmsnorm_fn rmsnorm;
     stk_attend_fn attend;
@@ -109,7 +124,8 @@ typedef struct stk_cpu {
 } stk_cpu;
 
 // Fills *out with the best kernels this machine has. mask: NULL for all, or the widest set allowed:
-// "scalar", "avx2", "avx512", "neon", or "f32" (tests). STK_INVALID: no such name, or not here.
+// "scalar", "avx2", "avx512", "amx", "neon", or "f32" (tests). STK_INVALID: no such name, or not
+// here.
 STK_CHECKED stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out);
 
 // Kernels for a matrix, looked up once when it is loaded; never NULL.
@@ -117,8 +133,12 @@ stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_ty
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *type);
 
+// Kernels that compute an expert's inactive neurons too, for prompts; NULL where there is none.
+stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
+stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
+
 // One line of kernels.def, for tests, benches and listings.
-typedef enum stk_op { STK_OP_MATMUL, STK_OP_GATHER, STK_OP_DOWN } stk_op;
+typedef enum stk_op { STK_OP_MATMUL, STK_OP_GATHER, STK_OP_DOWN, STK_OP_DOWN_ROWS } stk_op;
 typedef struct stk_kernel {
     stk_op op;
     stk_isa isa;

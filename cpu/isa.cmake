@@ -12,4 +12,7 @@ endfunction()
 stk_isa(x86/*_avx2.c "x86_64|AMD64" -mavx2 -mfma -mf16c -O3)
 stk_isa(x86/*_avx512.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
         -mavx512vnni -mprefer-vector-width=512 -O3)
+# The tile instructions are spelt in assembly; the rest of these files is AVX-512.
+stk_isa(x86/*_amx.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+        -mavx512vnni -mprefer-vector-width=512 -O3)
 stk_isa(arm/*_neon.c "aarch64|arm64" -march=armv8.2-a+dotprod -O3)

@@ -7,10 +7,12 @@
 //
 // Needed: v_load v_store v_set1 v_add v_sub v_mul v_fma(a, b, c) = a*b+c rounded once, v_max v_min
 // v_abs, v_round (to even), v_scale2(y, n) = y*2^n, v_zero_below(y, x, limit) = x >= limit ? y : 0,
-// v_halve (the tree), v_max_of (largest lane), v_load_half v_store_half,
-// v_store_i8(p, v) rounds to even, saturates, stores 16 bytes and returns their sum.
+// v_halve (the tree), v_halve16 (lane j = v_halve of a[j]), v_max_of (largest lane), v_load_half
+// v_store_half, V_CHAINS (sums that fit in registers, divides 16), V_COLUMNS (pairs of sums that
+// do), v_store_i8(p, v) rounds to even, saturates, stores 16 bytes and returns their sum.
 #include "cpu/cpu.h"
 #include "cpu/math.h"
+#include <string.h>
 
 static void quantize_v16(const float *x, uint32_t n, int8_t *q, float *d, int32_t *sum)
 {
@@ -52,62 +54,171 @@ static inline v16 v_exp(v16 x)
     return v_zero_below(v_scale2(y, n), x, -87.0f);
 }
 
-// Fills p over [begin, end), widened to multiples of 16 with -inf, and returns the largest.
-static inline float scores_v16(const float *q, uint32_t head_dim, const uint16_t *k, uint32_t begin,
-                               uint32_t end, float scale, float *p)
+// Positions that are turned into floats together, for all queries that see them.
+enum { ATTEND_BLOCK = 16 };
+
+// Asks for part `index` of `count` of rows [at, at+16), which need not exist. In parts, because
+// more requests than the core can have under way would stop the sums they are to overlap.
+static inline void prefetch_rows_v16(const uint16_t *rows, uint32_t head_dim, uint32_t at,
+                                     uint32_t index, uint32_t count)
 {
-    for (uint32_t j = begin / 16 * 16; j < begin; j++)
-        p[j] = -INFINITY;
-    for (uint32_t j = end; j % 16 != 0; j++)
-        p[j] = -INFINITY;
-    float m = -INFINITY;
-    for (uint32_t j = begin; j < end; j++) {
-        v16 a = v_set1(0);
+    const char *from = (const char *)(rows + (size_t)at * head_dim);
+    uint32_t lines = ATTEND_BLOCK * head_dim / 32;
+    for (uint32_t i = lines * index / count; i < lines * (index + 1) / count; i++)
+        __builtin_prefetch(from + 64 * (size_t)i);
+}
+
+// Rows [at, at+16) of k or v as floats out[16][head_dim]; only rows in [begin, end) are read, the
+// nearest of them stand in for the others.
+static inline void load_rows_v16(const uint16_t *rows, uint32_t head_dim, uint32_t at,
+                                 uint32_t begin, uint32_t end, float *out)
+{
+    for (uint32_t j = 0; j < ATTEND_BLOCK; j++, out += head_dim) {
+        uint32_t row = at + j < begin ? begin : at + j < end ? at + j : end - 1;
         for (uint32_t i = 0; i < head_dim; i += 16)
-            a = v_fma(v_load(q + i), v_load_half(k + (size_t)j * head_dim + i), a);
-        p[j] = v_halve(a) * scale;
-        m = p[j] > m ? p[j] : m;
+            v_store(out + i, v_load_half(rows + (size_t)row * head_dim + i));
     }
-    return m;
 }
 
-// o[16*width] of one head from its 16*width columns of v.
-static inline __attribute__((always_inline)) void values_v16(const float *p, const uint16_t *v,
-                                                             uint32_t head_dim, uint32_t begin,
-                                                             uint32_t end, uint32_t width, float *o)
+// Lane j = q . row j of k[16][head_dim], summed as the law says.
+static inline v16 dots_v16(const float *q, const float *k, uint32_t head_dim)
 {
-    v16 a[4];
-    for (uint32_t c = 0; c < width; c++)
-        a[c] = v_set1(0);
-    for (uint32_t j = begin; j < end; j++) {
-        v16 w = v_set1(p[j]);
-        for (uint32_t c = 0; c < width; c++)
-            a[c] = v_fma(w, v_load_half(v + (size_t)j * head_dim + 16 * c), a[c]);
-    }
-    for (uint32_t c = 0; c < width; c++)
-        v_store(o + 16 * c, a[c]);
-}
-
-static void attend_v16(const float *q, uint32_t heads, uint32_t head_dim, const uint16_t *k,
-                       const uint16_t *v, uint32_t begin, uint32_t end, float scale,
-                       stk_attend_state *states)
-{
-    _Alignas(64) float p[STK_SEGMENT_TOKENS];
-    for (uint32_t h = 0; h < heads; h++) {
-        stk_attend_state *state = &states[h];
-        state->m = scores_v16(q + (size_t)h * head_dim, head_dim, k, begin, end, scale, p);
-        v16 a = v_set1(0), m = v_set1(state->m);
-        for (uint32_t j = begin / 16 * 16; j < end; j += 16) {
-            v16 e = v_exp(v_sub(v_load(p + j), m));
-            v_store(p + j, e);
-            a = v_add(a, e);
+    v16 a[ATTEND_BLOCK];
+    for (uint32_t j = 0; j < ATTEND_BLOCK; j += V_CHAINS) {
+        v16 s[V_CHAINS];
+        for (uint32_t c = 0; c < V_CHAINS; c++)
+            s[c] = v_set1(0);
+        for (uint32_t i = 0; i < head_dim; i += 16) {
+            v16 x = v_load(q + i);
+            for (uint32_t c = 0; c < V_CHAINS; c++)
+                s[c] = v_fma(x, v_load(k + (size_t)(j + c) * head_dim + i), s[c]);
         }
-        state->l = v_halve(a);
-        uint32_t i = 0;
-        for (; i + 64 <= head_dim; i += 64)
-            values_v16(p, v + i, head_dim, begin, end, 4, state->o + i);
-        for (; i < head_dim; i += 16)
-            values_v16(p, v + i, head_dim, begin, end, 1, state->o + i);
+        for (uint32_t c = 0; c < V_CHAINS; c++)
+            a[j + c] = s[c];
+    }
+    return v_halve16(a);
+}
+
+// Turns a query's scores p over [begin, end), rounded out to multiples of 16, into weights.
+static inline void weights_v16(stk_attend_query *query, float *p)
+{
+    uint32_t from = query->begin / 16 * 16, to = (query->end + 15) / 16 * 16;
+    for (uint32_t j = from; j < query->begin; j++)
+        p[j] = -INFINITY;
+    for (uint32_t j = query->end; j < to; j++)
+        p[j] = -INFINITY;
+    v16 a = v_set1(0), largest = v_load(p + from);
+    for (uint32_t j = from + 16; j < to; j += 16)
+        largest = v_max(largest, v_load(p + j));
+    query->state.m = v_max_of(largest);
+    v16 m = v_set1(query->state.m);
+    for (uint32_t j = from; j < to; j += 16) {
+        v16 e = v_exp(v_sub(v_load(p + j), m));
+        v_store(p + j, e);
+        a = v_add(a, e);
+    }
+    query->state.l = v_halve(a);
+}
+
+// Adds rows [from, to) of v times p0 to o0, and times p1 to o1 if `two`: 16*width columns.
+static inline __attribute__((always_inline)) void
+values_v16(const float *p0, const float *p1, const float *v, uint32_t head_dim, uint32_t from,
+           uint32_t to, uint32_t width, int two, float *o0, float *o1)
+{
+    v16 a[V_COLUMNS], b[V_COLUMNS];
+    for (uint32_t c = 0; c < width; c++) {
+        a[c] = v_load(o0 + 16 * c);
+        b[c] = v_load(o1 + 16 * c);
+    }
+    for (uint32_t j = from; j < to; j++) {
+        v16 w0 = v_set1(p0[j]), w1 = v_set1(p1[j]);
+        for (uint32_t c = 0; c < width; c++) {
+            v16 x = v_load(v + (size_t)j * head_dim + 16 * c);
+            a[c] = v_fma(w0, x, a[c]);
+            b[c] = two ? v_fma(w1, x, b[c]) : b[c];
+        }
+    }
+    for (uint32_t c = 0; c < width; c++) {
+        v_store(o0 + 16 * c, a[c]);
+        if (two)
+            v_store(o1 + 16 * c, b[c]);
+    }
+}
+
+static inline __attribute__((always_inline)) void add_values_v16(const float *p0, const float *p1,
+                                                                 const float *v, uint32_t head_dim,
+                                                                 uint32_t from, uint32_t to,
+                                                                 int two, float *o0, float *o1)
+{
+    uint32_t i = 0;
+    for (; i + 16 * V_COLUMNS <= head_dim; i += 16 * V_COLUMNS)
+        values_v16(p0, p1, v + i, head_dim, from, to, V_COLUMNS, two, o0 + i, o1 + i);
+    for (; i < head_dim; i += 16)
+        values_v16(p0, p1, v + i, head_dim, from, to, 1, two, o0 + i, o1 + i);
+}
+
+// The part of a query's positions that lies in the block at `at`, counted from there.
+static inline int overlap_v16(const stk_attend_query *query, uint32_t at, uint32_t *from,
+                              uint32_t *to)
+{
+    *from = query->begin > at ? query->begin - at : 0;
+    *to = query->end < at + ATTEND_BLOCK ? query->end - at : ATTEND_BLOCK;
+    return query->begin < at + ATTEND_BLOCK && query->end > at;
+}
+
+// Adds a block of values to every query that sees it, two queries at a time where they see the
+// same.
+static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                                 const float *v, uint32_t at, float (*p)[STK_SEGMENT_TOKENS],
+                                 const uint16_t *ahead, uint32_t ahead_at)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t from, to, next_from, next_to;
+        prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+        if (!overlap_v16(&queries[i], at, &from, &to))
+            continue;
+        float *o = queries[i].state.o;
+        if (i + 1 < count && overlap_v16(&queries[i + 1], at, &next_from, &next_to) &&
+            next_from == from && next_to == to) {
+            add_values_v16(p[i] + at, p[i + 1] + at, v, head_dim, from, to, 1, o,
+                           queries[i + 1].state.o);
+            i++;
+            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+        } else {
+            add_values_v16(p[i] + at, p[i] + at, v, head_dim, from, to, 0, o, o);
+        }
+    }
+}
+
+static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                       const uint16_t *k, const uint16_t *v, float scale)
+{
+    enum { AHEAD = ATTEND_BLOCK }; // further would not fit in L1
+    _Alignas(64) float p[STK_ATTEND_QUERIES_MAX][STK_SEGMENT_TOKENS];
+    _Alignas(64) float rows[ATTEND_BLOCK * STK_HEAD_DIM_MAX];
+    uint32_t begin = STK_SEGMENT_TOKENS, end = 0, from, to;
+    for (uint32_t i = 0; i < count; i++) {
+        begin = queries[i].begin < begin ? queries[i].begin : begin;
+        end = queries[i].end > end ? queries[i].end : end;
+        memset(queries[i].state.o, 0, head_dim * sizeof *queries[i].state.o);
+    }
+    v16 factor = v_set1(scale);
+    for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
+        load_rows_v16(k, head_dim, at, begin, end, rows);
+        const uint16_t *ahead = at + AHEAD < end ? k : v;
+        uint32_t ahead_at = at + AHEAD < end ? at + AHEAD : at + AHEAD - end + begin;
+        for (uint32_t i = 0; i < count; i++) {
+            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+            if (overlap_v16(&queries[i], at, &from, &to))
+                v_store(p[i] + at, v_mul(dots_v16(queries[i].q, rows, head_dim), factor));
+        }
+    }
+    for (uint32_t i = 0; i < count; i++)
+        weights_v16(&queries[i], p[i]);
+    for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
+        load_rows_v16(v, head_dim, at, begin, end, rows);
+        // Past the end of v comes the next segment, which starts with its keys.
+        add_block_v16(queries, count, head_dim, rows, at, p, at + AHEAD < end ? v : k, at + AHEAD);
     }
 }
 

@@ -207,8 +207,10 @@ static void test_batch(void **unused)
 static void test_same_rows(void **unused)
 {
     (void)unused;
-    const stk_engine_options options = {
-        .model_path = synth("same.gguf", false), .log = &test_log, .thread_count = 2};
+    const stk_engine_options options = {.model_path = synth("same.gguf", false),
+                                        .log = &test_log,
+                                        .thread_count = 2,
+                                        .cpu_mask = "scalar"};
     const stk_session_options session_options = {.context_tokens = 64, .sequence_count = 20};
     stk_engine *engine;
     stk_session *session;

@@ -19,6 +19,9 @@ void stk_cpu_init_neon(stk_cpu *cpu);
     void name(const stk_matrix *down, const stk_neurons *neurons, uint32_t group_begin,            \
               uint32_t group_end, float *y);
 
+#define STK_DECLARE_DOWN_ROWS(name)                                                                \
+    int name(const stk_matrix *down, const stk_act *h, uint32_t count, float *const *y);
+
 #define STK_KERNEL(op, isa, format, type, function) STK_DECLARE_##op(function)
 #include "cpu/kernels.def"
 #undef STK_KERNEL

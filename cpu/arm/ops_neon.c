@@ -86,6 +86,21 @@ static inline float v_halve(v16 v)
 {
     return stk_halve4_neon(vaddq_f32(vaddq_f32(v.a, v.c), vaddq_f32(v.b, v.d)));
 }
+// Lane j of the result is the tree of a[j], j < 4.
+static inline float32x4_t halve4(const v16 a[4])
+{
+    float32x4_t t[4];
+    for (int j = 0; j < 4; j++)
+        t[j] = vaddq_f32(vaddq_f32(a[j].a, a[j].c), vaddq_f32(a[j].b, a[j].d));
+    for (int j = 0; j < 4; j += 2)
+        t[j] = vaddq_f32(vcombine_f32(vget_low_f32(t[j]), vget_low_f32(t[j + 1])),
+                         vcombine_f32(vget_high_f32(t[j]), vget_high_f32(t[j + 1])));
+    return vpaddq_f32(t[0], t[2]);
+}
+static inline v16 v_halve16(const v16 a[16])
+{
+    return (v16){halve4(a), halve4(a + 4), halve4(a + 8), halve4(a + 12)};
+}
 static inline float v_max_of(v16 v)
 {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(v.a, v.b), vmaxq_f32(v.c, v.d)));
@@ -118,6 +133,8 @@ static inline int32_t v_store_i8(int8_t *p, v16 v)
     vst1q_s8(p, bytes);
     return vaddlvq_s8(bytes);
 }
+
+enum { V_CHAINS = 4, V_COLUMNS = 2 };
 
 #include "cpu/ops_v16.h"
 

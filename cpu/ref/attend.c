@@ -12,13 +12,15 @@ static float score(const float *q, const uint16_t *k, uint32_t head_dim, float s
     return stk_halve(a, 16) * scale;
 }
 
-static void attend_head(const float *q, uint32_t head_dim, const uint16_t *k, const uint16_t *v,
-                        uint32_t begin, uint32_t end, float scale, stk_attend_state *state)
+static void attend_query(stk_attend_query *query, uint32_t head_dim, const uint16_t *k,
+                         const uint16_t *v, float scale)
 {
+    stk_attend_state *state = &query->state;
+    uint32_t begin = query->begin, end = query->end;
     float p[STK_SEGMENT_TOKENS], a[16] = {0};
     float m = -INFINITY;
     for (uint32_t j = begin; j < end; j++) {
-        p[j] = score(q, k + (size_t)j * head_dim, head_dim, scale);
+        p[j] = score(query->q, k + (size_t)j * head_dim, head_dim, scale);
         m = p[j] > m ? p[j] : m;
     }
     memset(state->o, 0, head_dim * sizeof *state->o);
@@ -34,12 +36,11 @@ static void attend_head(const float *q, uint32_t head_dim, const uint16_t *k, co
     state->l = stk_halve(a, 16);
 }
 
-void stk_attend_ref(const float *q, uint32_t heads, uint32_t head_dim, const uint16_t *k,
-                    const uint16_t *v, uint32_t begin, uint32_t end, float scale,
-                    stk_attend_state *states)
+void stk_attend_ref(stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *k,
+                    const uint16_t *v, float scale)
 {
-    for (uint32_t h = 0; h < heads; h++)
-        attend_head(q + (size_t)h * head_dim, head_dim, k, v, begin, end, scale, &states[h]);
+    for (uint32_t i = 0; i < count; i++)
+        attend_query(&queries[i], head_dim, k, v, scale);
 }
 
 void stk_attend_merge_ref(stk_attend_state *into, const stk_attend_state *segment,

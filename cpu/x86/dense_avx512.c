@@ -4,6 +4,8 @@
 // tokens would need eight accumulators each, so they take the accumulators one after another
 // (blocks a, a+8, a+16, ...) and fold them in the order of the halving tree; the weights of 16 rows
 // stay in the L1 cache meanwhile.
+#include "cpu/ref/ref.h"
+#include "cpu/x86/bundle_x16.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
@@ -144,6 +146,23 @@ static inline __attribute__((always_inline)) void dot_tile(const uint8_t *group,
         _mm512_storeu_ps(y + i * y_stride, total[i]);
 }
 
+static inline __attribute__((always_inline)) void
+multiply_group(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_act *acts,
+               uint32_t count, float *y, size_t y_stride)
+{
+    uint32_t i = 0;
+    if (count > 1) {
+        for (; i + TILE <= count; i += TILE)
+            dot_tile(group, t, blocks, acts + i, TILE, y + i * y_stride, y_stride);
+        for (; i + 4 <= count; i += 4)
+            dot_tile(group, t, blocks, acts + i, 4, y + i * y_stride, y_stride);
+        for (; i + 2 <= count; i += 2)
+            dot_tile(group, t, blocks, acts + i, 2, y + i * y_stride, y_stride);
+    }
+    for (; i < count; i++)
+        dot_one(group, t, blocks, acts + i, y + i * y_stride);
+}
+
 static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const block_type *t,
                                                          uint32_t row_begin, uint32_t row_end,
                                                          const stk_act *acts, uint32_t count,
@@ -151,22 +170,9 @@ static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, co
 {
     uint32_t blocks = w->cols / 32;
     size_t group_bytes = (size_t)((blocks + 1) / 2) * (64 + 2 * t->values_bytes);
-    for (uint32_t row = row_begin; row < row_end; row += ROWS, y += ROWS) {
-        const uint8_t *group = (const uint8_t *)w->data + row / ROWS * group_bytes;
-        uint32_t i = 0;
-        if (count == 1) {
-            dot_one(group, t, blocks, acts, y);
-            continue;
-        }
-        for (; i + TILE <= count; i += TILE)
-            dot_tile(group, t, blocks, acts + i, TILE, y + i * y_stride, y_stride);
-        for (; i + 4 <= count; i += 4)
-            dot_tile(group, t, blocks, acts + i, 4, y + i * y_stride, y_stride);
-        for (; i + 2 <= count; i += 2)
-            dot_tile(group, t, blocks, acts + i, 2, y + i * y_stride, y_stride);
-        for (; i < count; i++)
-            dot_one(group, t, blocks, acts + i, y + i * y_stride);
-    }
+    for (uint32_t row = row_begin; row < row_end; row += ROWS, y += ROWS)
+        multiply_group((const uint8_t *)w->data + row / ROWS * group_bytes, t, blocks, acts, count,
+                       y, y_stride);
 }
 
 void stk_matmul_x16_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
@@ -179,4 +185,18 @@ void stk_matmul_x16_q8_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_
                                 const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
     matmul(w, &q8_0, row_begin, row_end, acts, count, y, y_stride);
+}
+
+void stk_matmul_bundle_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
+                                   const stk_act *acts, uint32_t count, float *y, size_t y_stride)
+{
+    if (w->cols > BUNDLE_X16_COLS_MAX) {
+        stk_matmul_ref(w, row_begin, row_end, acts, count, y, y_stride);
+        return;
+    }
+    _Alignas(64) uint8_t group[BUNDLE_X16_BYTES_MAX];
+    for (uint32_t row = row_begin; row < row_end; row += ROWS, y += ROWS) {
+        bundle_x16(w, row, group);
+        multiply_group(group, &q4_0, w->cols / 32, acts, count, y, y_stride);
+    }
 }

@@ -75,6 +75,26 @@ static inline float v_halve(v16 v)
     c = _mm_add_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
+// Lane j of the result is the tree of a[j], j < 8.
+static inline __m256 halve8(const v16 a[8])
+{
+    __m256 u[4], w[2];
+    for (int r = 0; r < 4; r++) {
+        __m256 x = _mm256_add_ps(a[r].a, a[r].b), y = _mm256_add_ps(a[r + 4].a, a[r + 4].b);
+        u[r] = _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20),
+                             _mm256_permute2f128_ps(x, y, 0x31));
+    }
+    for (int r = 0; r < 2; r++) {
+        __m256d x = _mm256_castps_pd(u[2 * r]), y = _mm256_castps_pd(u[2 * r + 1]);
+        w[r] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)),
+                             _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+    }
+    return _mm256_add_ps(_mm256_shuffle_ps(w[0], w[1], 0x88), _mm256_shuffle_ps(w[0], w[1], 0xdd));
+}
+static inline v16 v_halve16(const v16 a[16])
+{
+    return (v16){halve8(a), halve8(a + 8)};
+}
 static inline float v_max_of(v16 v)
 {
     __m256 b = _mm256_max_ps(v.a, v.b);
@@ -108,6 +128,8 @@ static inline int32_t v_store_i8(int8_t *p, v16 v)
     __m128i sums = _mm_sad_epu8(flipped, _mm_setzero_si128());
     return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
+
+enum { V_CHAINS = 4, V_COLUMNS = 2 };
 
 #include "cpu/ops_v16.h"
 

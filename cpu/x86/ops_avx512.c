@@ -64,6 +64,24 @@ static inline float v_halve(v16 a)
     c = _mm_add_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
+// Lane 4L+r comes from u[r], which holds a[r], a[4+r], a[8+r] and a[12+r], four lanes each.
+static inline v16 v_halve16(const v16 a[16])
+{
+    __m512 u[4], w[2];
+    for (int r = 0; r < 4; r++) {
+        __m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(a[r], a[r + 4], 0x44),
+                                 _mm512_shuffle_f32x4(a[r], a[r + 4], 0xee));
+        __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(a[r + 8], a[r + 12], 0x44),
+                                 _mm512_shuffle_f32x4(a[r + 8], a[r + 12], 0xee));
+        u[r] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+    }
+    for (int r = 0; r < 2; r++) {
+        __m512d x = _mm512_castps_pd(u[2 * r]), y = _mm512_castps_pd(u[2 * r + 1]);
+        w[r] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(w[0], w[1], 0x88), _mm512_shuffle_ps(w[0], w[1], 0xdd));
+}
 static inline float v_max_of(v16 a)
 {
     return _mm512_reduce_max_ps(a);
@@ -84,6 +102,8 @@ static inline int32_t v_store_i8(int8_t *p, v16 a)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(i));
     return _mm512_reduce_add_epi32(i);
 }
+
+enum { V_CHAINS = 16, V_COLUMNS = 8 };
 
 #include "cpu/ops_v16.h"
 

@@ -5,9 +5,13 @@
 #define STK_CPU_X86_X86_H
 
 #include "cpu/cpu.h"
+#include <stdbool.h>
 
 void stk_cpu_init_avx2(stk_cpu *cpu);
 void stk_cpu_init_avx512(stk_cpu *cpu);
+
+// Asks the system for the tile registers; false where they or their int8 products are missing.
+bool stk_cpu_enable_amx(void);
 
 #define STK_DECLARE_MATMUL(name)                                                                   \
     void name(const stk_matrix *w, uint32_t row_begin, uint32_t row_end, const stk_act *acts,      \
@@ -34,5 +38,11 @@ STK_DECLARE_MATMUL(stk_matmul_f16_avx512)
 STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx512)
 STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx512)
 STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx512)
+STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx512)
+STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_amx)
+STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_amx)
+STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_amx)
+int stk_down_rows_bundle_q4_0_amx(const stk_matrix *down, const stk_act *h, uint32_t count,
+                                  float *const *y);
 
 #endif

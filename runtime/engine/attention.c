@@ -1,10 +1,6 @@
 // Rotary positions, the KV cache and attention over it.
 #include "engine/engine_impl.h"
 
-#include <math.h>
-
-enum { HEADS_MAX = 1024 }; // query heads, checked when the model is loaded
-
 static uint16_t *kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
                        uint32_t sequence, uint32_t head, uint32_t position)
 {
@@ -48,46 +44,113 @@ void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row)
     }
 }
 
-// Query heads of one KV head of one row over everything the row may see.
-static void attend(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer, uint32_t row,
-                   uint32_t kv_head)
+// The query heads of one KV head in a run of rows of one sequence, over everything they may see.
+typedef struct attend_task {
+    uint32_t row, row_count;
+    uint32_t kv_head;
+    uint32_t head, head_count; // of the query heads of this KV head
+} attend_task;
+
+// First visible position of a row and the one after the last.
+static void visible(const stk_session *s, uint32_t layer, uint32_t row, uint32_t *begin,
+                    uint32_t *end)
+{
+    uint32_t window = s->engine->model.layers[layer].window_tokens;
+    *end = s->rows[row].position + 1;
+    *begin = window != 0 && *end > window ? *end - window : 0;
+}
+
+// Query i of a task is head i % head_count of row i / head_count; where it lies in q and attended.
+static size_t query_at(const stk_session *s, const attend_task *t, uint32_t i)
+{
+    const stk_model *m = &s->engine->model;
+    size_t heads = m->head_count / m->kv_head_count;
+    size_t head = t->kv_head * heads + t->head + i % t->head_count;
+    return ((t->row + i / t->head_count) * (size_t)m->head_count + head) * m->head_dim;
+}
+
+// One segment for the rows of the task that see any of it.
+static void attend_segment(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                           const attend_task *t, uint32_t segment, stk_attend_state *totals)
 {
     const stk_model *m = &s->engine->model;
     const stk_cpu *cpu = &s->engine->cpu;
-    const stk_row *r = &s->rows[row];
     const stk_kv_layer *kv = &s->kv[layer];
-    uint32_t dim = m->head_dim, heads = m->head_count / m->kv_head_count;
-    uint32_t window = m->layers[layer].window_tokens;
-    uint32_t end = r->position + 1, begin = window != 0 && end > window ? end - window : 0;
-    const float *q = s->q + ((size_t)row * m->head_count + (size_t)kv_head * heads) * dim;
-    float *out = s->attended.x + ((size_t)row * m->head_count + (size_t)kv_head * heads) * dim;
-    float scale = 1.0f / sqrtf((float)dim);
-    stk_attend_state total[HEADS_MAX], part[HEADS_MAX];
-    for (uint32_t h = 0; h < heads; h++) {
-        total[h].o = out + (size_t)h * dim;
-        part[h].o = scratch->attend_o + (size_t)h * dim;
+    stk_attend_query queries[STK_ATTEND_QUERIES_MAX];
+    uint32_t owners[STK_ATTEND_QUERIES_MAX], count = 0;
+    for (uint32_t i = 0; i < t->row_count * t->head_count; i++) {
+        uint32_t begin, end;
+        visible(s, layer, t->row + i / t->head_count, &begin, &end);
+        if (end <= segment || begin >= segment + STK_SEGMENT_TOKENS)
+            continue;
+        int is_first = begin >= segment;
+        uint32_t last = end - segment;
+        queries[count] = (stk_attend_query){
+            .q = s->q + query_at(s, t, i),
+            .begin = is_first ? begin - segment : 0,
+            .end = last < STK_SEGMENT_TOKENS ? last : STK_SEGMENT_TOKENS,
+            .state.o = is_first ? totals[i].o : scratch->attend_o + (size_t)count * m->head_dim,
+        };
+        owners[count++] = i;
     }
-    for (uint32_t at = begin; at < end;) {
-        uint32_t segment = at / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS;
-        uint32_t stop = end - segment < STK_SEGMENT_TOKENS ? end - segment : STK_SEGMENT_TOKENS;
-        const uint16_t *k = kv_at(s, kv, kv->k, r->sequence, kv_head, segment);
-        const uint16_t *v = kv_at(s, kv, kv->v, r->sequence, kv_head, segment);
-        int first = at == begin;
-        cpu->attend(q, heads, dim, k, v, at - segment, stop, scale, first ? total : part);
-        for (uint32_t h = 0; h < heads && !first; h++)
-            cpu->attend_merge(&total[h], &part[h], dim);
-        at = segment + STK_SEGMENT_TOKENS;
+    uint32_t sequence = s->rows[t->row].sequence;
+    cpu->attend(queries, count, m->head_dim, kv_at(s, kv, kv->k, sequence, t->kv_head, segment),
+                kv_at(s, kv, kv->v, sequence, t->kv_head, segment), s->attend_scale);
+    for (uint32_t i = 0; i < count; i++) {
+        stk_attend_state *total = &totals[owners[i]];
+        if (queries[i].state.o == total->o)
+            *total = queries[i].state;
+        else
+            cpu->attend_merge(total, &queries[i].state, m->head_dim);
     }
-    for (uint32_t h = 0; h < heads; h++) {
-        float inverse = 1.0f / total[h].l;
-        for (uint32_t i = 0; i < dim; i++)
-            total[h].o[i] = total[h].o[i] * inverse;
+}
+
+static void attend(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                   const attend_task *t)
+{
+    uint32_t dim = s->engine->model.head_dim, begin, end, unused;
+    stk_attend_state totals[STK_ATTEND_QUERIES_MAX];
+    for (uint32_t i = 0; i < t->row_count * t->head_count; i++)
+        totals[i].o = s->attended.x + query_at(s, t, i);
+    visible(s, layer, t->row, &begin, &unused);
+    visible(s, layer, t->row + t->row_count - 1, &unused, &end);
+    for (uint32_t at = begin / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS; at < end;
+         at += STK_SEGMENT_TOKENS)
+        attend_segment(s, scratch, layer, t, at, totals);
+    for (uint32_t i = 0; i < t->row_count * t->head_count; i++) {
+        float inverse = 1.0f / totals[i].l;
+        for (uint32_t k = 0; k < dim; k++)
+            totals[i].o[k] = totals[i].o[k] * inverse;
     }
+}
+
+// The part of rows [begin, end) that belongs to one sequence.
+static uint32_t run_of_sequence(const stk_session *s, uint32_t begin, uint32_t end)
+{
+    uint32_t count = 1;
+    while (begin + count < end && s->rows[begin + count].sequence == s->rows[begin].sequence)
+        count++;
+    return count;
 }
 
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer)
 {
-    uint32_t kv_heads = s->engine->model.kv_head_count, task, end;
-    while (stk_worker_take(worker, s->row_count * kv_heads, 1, &task, &end))
-        attend(s, &s->workers[worker->index], layer, task / kv_heads, task % kv_heads);
+    const stk_model *m = &s->engine->model;
+    uint32_t kv_heads = m->kv_head_count, heads = m->head_count / kv_heads, task, unused;
+    uint32_t head_count = heads < STK_ATTEND_QUERIES_MAX ? heads : STK_ATTEND_QUERIES_MAX;
+    uint32_t rows_max = STK_ATTEND_QUERIES_MAX / head_count;
+    uint32_t blocks = (s->row_count + rows_max - 1) / rows_max;
+    while (stk_worker_take(worker, blocks * kv_heads, 1, &task, &unused)) {
+        uint32_t row = task / kv_heads * rows_max;
+        uint32_t end = s->row_count - row < rows_max ? s->row_count : row + rows_max;
+        while (row < end) {
+            attend_task t = {.row = row, .kv_head = task % kv_heads};
+            t.row_count = run_of_sequence(s, row, end);
+            for (; t.head < heads; t.head += t.head_count) {
+                t.head_count = heads - t.head < head_count ? heads - t.head : head_count;
+                attend(s, &s->workers[worker->index], layer, &t);
+            }
+            row += t.row_count;
+        }
+    }
 }

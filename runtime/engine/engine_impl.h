@@ -18,6 +18,8 @@ typedef struct stk_expert_kernels {
     stk_matmul_fn gate;
     stk_gather_fn up;
     stk_down_fn down;
+    stk_matmul_fn up_rows; // or NULL, as down_rows
+    stk_down_rows_fn down_rows;
 } stk_expert_kernels;
 
 struct stk_engine {
@@ -55,17 +57,21 @@ typedef struct stk_kv_layer {
 
 // What one worker needs to itself.
 typedef struct stk_expert_scratch {
-    float *gate;      // [tile][ffn]
-    float *h;         // [ffn]
-    float *up;        // [ffn], of the active neurons in order
-    int8_t *q;        // [ffn]
-    float *d;         // [ffn/32]
-    int32_t *sum;     // [ffn/32]
-    uint32_t *active; // [ffn]
-    uint32_t *first;  // [ffn/32 + 1]
-    float *parts;     // [STK_EXPERT_PARTS][width padded]
-    stk_act *acts;    // [tile]
-    float *attend_o;  // [2][heads per KV head][head_dim]
+    float *gate;       // [tile][ffn]
+    float *h;          // [ffn]
+    float *up;         // [tile][ffn]; of one row, of the active neurons in order
+    int8_t *q;         // [tile][ffn]
+    float *d;          // [tile][ffn/32]
+    int32_t *sum;      // [tile][ffn/32]
+    stk_act *inner;    // [tile], pointing into up, q, d and sum
+    int8_t *rows_q;    // [tile][width]
+    float *rows_d;     // [tile][width/32]
+    int32_t *rows_sum; // [tile][width/32]
+    uint32_t *active;  // [ffn]
+    uint32_t *first;   // [ffn/32 + 1]
+    float *parts;      // [STK_EXPERT_PARTS][width padded]
+    stk_act *acts;     // [tile]
+    float *attend_o;   // [STK_ATTEND_QUERIES_MAX][head_dim]
 } stk_expert_scratch;
 
 // One expert of a layer with what it has to do in this batch.
@@ -76,7 +82,10 @@ typedef struct stk_expert_work {
     atomic_uint claimed, done;
 } stk_expert_work;
 
-enum { STK_EXPERT_TILE = 32 }; // tokens an expert takes at once
+enum {
+    STK_EXPERT_TILE = 32,   // tokens an expert takes at once
+    STK_DENSE_ROWS_MIN = 6, // from as many, computing inactive neurons too is faster
+};
 
 struct stk_session {
     stk_engine *engine;
@@ -125,6 +134,7 @@ struct stk_session {
     float *logits;               // [logit_rows_max][vocab padded to 16]
     size_t vocab_padded;
     stk_meter *meter;
+    float attend_scale; // 1/sqrt(head_dim)
 };
 
 // Up to this many (row, expert) pairs the workers share single experts part by part; above it

@@ -61,16 +61,63 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
     stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
+// The rows of one expert side by side, as kernels for many tokens want them.
+static void gather_rows(const stk_session *s, const stk_expert_scratch *w, const uint32_t *pairs,
+                        uint32_t count)
+{
+    size_t width = s->engine->model.width, blocks = width / 32;
+    for (uint32_t t = 0; t < count; t++) {
+        const stk_act *row = &s->normed.rows[pairs[t] / s->engine->model.expert_used_count];
+        memcpy(w->rows_q + t * width, row->q, width);
+        memcpy(w->rows_d + t * blocks, row->d, blocks * sizeof *row->d);
+        memcpy(w->rows_sum + t * blocks, row->sum, blocks * sizeof *row->sum);
+        w->acts[t] = (stk_act){row->x, w->rows_q + t * width, w->rows_d + t * blocks,
+                               w->rows_sum + t * blocks};
+    }
+}
+
+// All neurons for all rows at once. False, having done nothing that matters, where the kernels for
+// that are missing or the rows too few.
+static bool run_dense(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t id,
+                      const stk_expert *expert, float *const *outputs, uint32_t count)
+{
+    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
+    size_t ffn = s->engine->model.ffn_width, groups = ffn / 32;
+    uint64_t active = 0;
+    if (!kernels->up_rows || !kernels->down_rows || count < STK_DENSE_ROWS_MIN)
+        return false;
+    kernels->up_rows(&expert->up, 0, (uint32_t)ffn, w->acts, count, w->up, ffn);
+    for (size_t t = 0; t < count; t++) {
+        float *h = w->up + t * ffn;
+        const float *gate = w->gate + t * ffn;
+        for (size_t j = 0; j < ffn; j++) {
+            active += gate[j] > 0;
+            h[j] = gate[j] > 0 ? gate[j] * h[j] : 0.0f;
+        }
+        w->inner[t] = (stk_act){h, w->q + t * ffn, w->d + t * groups, w->sum + t * groups};
+        s->engine->cpu.quantize(h, (uint32_t)ffn, w->q + t * ffn, w->d + t * groups,
+                                w->sum + t * groups);
+    }
+    if (!kernels->down_rows(&expert->down, w->inner, count, outputs))
+        return false;
+    stk_meter_dense(s, w, layer, id, active);
+    return true;
+}
+
 // Up to STK_EXPERT_TILE rows of one expert.
 static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
                      const stk_expert *expert, const uint32_t *pairs, uint32_t count)
 {
     const stk_model *m = &s->engine->model;
     uint32_t groups = m->ffn_width / 32;
+    float *outputs[STK_EXPERT_TILE];
     for (uint32_t t = 0; t < count; t++)
-        w->acts[t] = s->normed.rows[pairs[t] / m->expert_used_count];
+        outputs[t] = s->expert_outputs + (size_t)pairs[t] * s->width_padded;
+    gather_rows(s, w, pairs, count);
     s->engine->expert_kernels[layer].gate(&expert->gate, 0, m->ffn_width, w->acts, count, w->gate,
                                           m->ffn_width);
+    if (run_dense(s, w, layer, s->chosen[pairs[0]], expert, outputs, count))
+        return;
     for (uint32_t t = 0; t < count; t++) {
         for (uint32_t part = 0; part < STK_EXPERT_PARTS; part++) {
             uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
@@ -79,8 +126,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
                      w->parts + (size_t)part * s->width_padded);
             stk_meter_active(s, w, layer, s->chosen[pairs[t]], begin, end);
         }
-        s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width,
-                                 s->expert_outputs + (size_t)pairs[t] * s->width_padded);
+        s->engine->cpu.sum_parts(w->parts, s->width_padded, m->width, outputs[t]);
     }
 }
 

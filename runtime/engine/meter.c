@@ -170,6 +170,16 @@ void stk_meter_active(stk_session *s, const stk_expert_scratch *scratch, uint32_
     }
 }
 
+void stk_meter_dense(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                     uint32_t expert, uint64_t active_count)
+{
+    stk_meter *meter = s->meter;
+    meter->slots[scratch - s->workers].active_neurons[layer] += active_count;
+    _Atomic uint32_t *touched = meter->touched + (size_t)expert * meter->groups;
+    for (uint32_t g = 0; g < meter->groups; g++)
+        atomic_store_explicit(&touched[g], UINT32_MAX, memory_order_relaxed);
+}
+
 void stk_meter_layer(stk_session *s, uint32_t layer)
 {
     stk_meter *meter = s->meter;

@@ -56,6 +56,9 @@ void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk
 // active neurons.
 void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scratch,
                       uint32_t layer, uint32_t expert, uint32_t begin, uint32_t end);
+// Likewise where every neuron's weights were read at once, `active_count` of them for a reason.
+void stk_meter_dense(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
+                     uint32_t expert, uint64_t active_count);
 // One worker, after that phase and before the next layer's.
 void stk_meter_layer(stk_session *session, uint32_t layer);
 // Instead of it, when the forward failed: forgets the layer.

@@ -1,5 +1,6 @@
 #include "engine/engine_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -47,15 +48,19 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
     stk_expert_scratch piece = {
         .gate = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.gate),
         .h = carve(c, ffn, sizeof *piece.h),
-        .up = carve(c, ffn, sizeof *piece.up),
-        .q = carve(c, ffn, sizeof *piece.q),
-        .d = carve(c, ffn / 32, sizeof *piece.d),
-        .sum = carve(c, ffn / 32, sizeof *piece.sum),
+        .up = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.up),
+        .q = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.q),
+        .d = carve(c, (uint64_t)STK_EXPERT_TILE * (ffn / 32), sizeof *piece.d),
+        .sum = carve(c, (uint64_t)STK_EXPERT_TILE * (ffn / 32), sizeof *piece.sum),
+        .inner = carve(c, STK_EXPERT_TILE, sizeof *piece.inner),
+        .rows_q = carve(c, (uint64_t)STK_EXPERT_TILE * m->width, sizeof *piece.rows_q),
+        .rows_d = carve(c, (uint64_t)STK_EXPERT_TILE * (m->width / 32), sizeof *piece.rows_d),
+        .rows_sum = carve(c, (uint64_t)STK_EXPERT_TILE * (m->width / 32), sizeof *piece.rows_sum),
         .active = carve(c, ffn, sizeof *piece.active),
         .first = carve(c, ffn / 32 + 1, sizeof *piece.first),
         .parts = carve(c, (uint64_t)STK_EXPERT_PARTS * s->width_padded, sizeof *piece.parts),
         .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
-        .attend_o = carve(c, (uint64_t)m->head_count / m->kv_head_count * m->head_dim,
+        .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim,
                           sizeof *piece.attend_o),
     };
     if (c->base)
@@ -175,6 +180,7 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
         return stk_fail(engine->log, STK_INVALID,
                         "%u sequences, %u rows per batch or a context of %u tokens is too much",
                         s->sequence_count, s->batch_rows_max, s->context_tokens);
+    s->attend_scale = 1.0f / sqrtf((float)m->head_dim);
     s->width_padded = (m->width + STK_OUTPUT_PAD - 1) / STK_OUTPUT_PAD * STK_OUTPUT_PAD;
     s->vocab_padded = (m->vocab_size + STK_ROW_PAD - 1) / STK_ROW_PAD * STK_ROW_PAD;
     return STK_OK;

@@ -146,6 +146,29 @@ uint64_t stk_dense_bytes(const stk_type *type, stk_format format, uint32_t rows,
     return (uint64_t)((rows + X16_ROWS - 1) / X16_ROWS) * x16_group_bytes(type, cols);
 }
 
+// Up to 16 rows into their group; rows that do not exist are left alone.
+static void x16_pack_group(const stk_type *type, uint32_t blocks, uint32_t rows,
+                           const uint8_t *from, size_t row_bytes, uint8_t *group)
+{
+    uint32_t runs = (type->block_bytes - 2) / 4, values_bytes = x16_values_bytes(type);
+    for (uint32_t b = 0; b < (blocks + 1) / 2 * 2; b++) {
+        uint8_t *pair = group + (size_t)(b / 2) * x16_pair_bytes(type);
+        uint8_t *scales = pair + (b & 1) * 2 * X16_ROWS;
+        uint8_t *values = pair + 4 * X16_ROWS + (b & 1) * values_bytes;
+        if (b == blocks) { // the padding block
+            memset(scales, 0, 2 * X16_ROWS);
+            memset(values, 0, values_bytes);
+            break;
+        }
+        const uint8_t *block = from + (size_t)b * type->block_bytes;
+        for (uint32_t r = 0; r < rows; r++, block += row_bytes) {
+            memcpy(scales + 2 * r, block, 2);
+            for (uint32_t c = 0; c < runs; c++)
+                memcpy(values + 64 * c + 4 * r, block + 2 + 4 * c, 4);
+        }
+    }
+}
+
 void stk_dense_pack(const stk_type *type, stk_format format, uint32_t rows, uint32_t cols,
                     uint32_t row_begin, uint32_t row_count, const void *source, void *packed)
 {
@@ -160,23 +183,9 @@ void stk_dense_pack(const stk_type *type, stk_format format, uint32_t rows, uint
     uint32_t blocks = cols / 32, end = row_begin + row_count;
     if (end == rows && rows % X16_ROWS != 0) // the padding rows of the last group
         memset(to + rows / X16_ROWS * x16_group_bytes(type, cols), 0, x16_group_bytes(type, cols));
-    for (uint32_t row = row_begin; row < end; row++, from += row_bytes) {
-        for (uint32_t b = 0; b < blocks; b++) {
-            const uint8_t *block = from + (size_t)b * type->block_bytes;
-            size_t scale, values;
-            x16_locate(type, cols, row, b, &scale, &values);
-            memcpy(to + scale, block, 2);
-            for (uint32_t c = 0; c < (type->block_bytes - 2) / 4; c++)
-                memcpy(to + values + 64 * c, block + 2 + 4 * c, 4);
-        }
-        if (blocks % 2 != 0) { // the padding block
-            size_t scale, values;
-            x16_locate(type, cols, row, blocks, &scale, &values);
-            memset(to + scale, 0, 2);
-            for (uint32_t c = 0; c < (type->block_bytes - 2) / 4; c++)
-                memset(to + values + 64 * c, 0, 4);
-        }
-    }
+    for (uint32_t row = row_begin; row < end; row += X16_ROWS, from += X16_ROWS * row_bytes)
+        x16_pack_group(type, blocks, end - row < X16_ROWS ? end - row : X16_ROWS, from, row_bytes,
+                       to + row / X16_ROWS * x16_group_bytes(type, cols));
 }
 
 stk_bundle stk_bundle_of(uint32_t width, uint32_t ffn_width, int transposed)
@@ -204,23 +213,74 @@ static void pack_row_pair(const uint8_t *file_row, uint32_t blocks, uint32_t pad
     memset(to + Q4_BLOCK_BYTES * blocks, 0, padded - Q4_BLOCK_BYTES * blocks);
 }
 
+// Swaps the bits of *a under mask << shift with those of *b under mask.
+static inline void exchange(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
+{
+    uint64_t t = ((*a >> shift) ^ *b) & mask;
+    *b ^= t;
+    *a ^= t << shift;
+}
+
+// Byte i of word j becomes byte j of word i.
+static inline void transpose_bytes(uint64_t w[8])
+{
+    for (int i = 0; i < 4; i++)
+        exchange(&w[i], &w[i + 4], 32, 0x00000000ffffffffu);
+    for (int i = 0; i < 8; i++)
+        if ((i & 2) == 0)
+            exchange(&w[i], &w[i + 2], 16, 0x0000ffff0000ffffu);
+    for (int i = 0; i < 8; i += 2)
+        exchange(&w[i], &w[i + 1], 8, 0x00ff00ff00ff00ffu);
+}
+
+static inline uint64_t load_word(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+// Neurons [8*part, +8) and [16 + 8*part, +8) of eight outputs and of the eight 64 above
+// them, whose blocks are given (NULL: no such output): 8 bytes each, from `at` in their runs.
+static void pack_eight(const uint8_t *const low[8], const uint8_t *const high[8], uint32_t part,
+                       uint8_t *at, size_t run_bytes)
+{
+    const uint64_t nibbles = 0x0f0f0f0f0f0f0f0fu;
+    uint64_t first[8], second[8];
+    for (int i = 0; i < 8; i++) {
+        uint64_t a = low[i] ? load_word(low[i] + 2 + 8 * part) : 0;
+        uint64_t b = high[i] ? load_word(high[i] + 2 + 8 * part) : 0;
+        first[i] = (a & nibbles) | (b & nibbles) << 4;
+        second[i] = (a >> 4 & nibbles) | (b & ~nibbles);
+    }
+    transpose_bytes(first);
+    transpose_bytes(second);
+    for (uint32_t i = 0; i < 8; i++) {
+        memcpy(at + (8 * part + i) * run_bytes, &first[i], 8);
+        memcpy(at + (16 + 8 * part + i) * run_bytes, &second[i], 8);
+    }
+}
+
 // Column-blocks of down (rows are outputs) become the down halves of 32 neurons.
 static void pack_down_group(const stk_bundle *b, const uint8_t *down, uint32_t group, uint8_t *base)
 {
     uint32_t row_bytes = b->ffn_width / 32 * Q4_BLOCK_BYTES;
-    uint8_t *runs = base + b->scales_bytes;
+    const uint8_t *blocks = down + (size_t)group * Q4_BLOCK_BYTES;
+    uint8_t *runs = base + b->scales_bytes + b->up_bytes;
     memset(base + 2 * (size_t)b->width, 0, b->scales_bytes - 2 * b->width);
-    for (uint32_t j = 0; j < 32; j++)
-        memset(runs + (size_t)j * b->run_bytes + b->up_bytes, 0, b->run_bytes - b->up_bytes);
-    for (uint32_t o = 0; o < b->width; o++) {
-        const uint8_t *block = down + (size_t)o * row_bytes + (size_t)group * Q4_BLOCK_BYTES;
-        uint32_t shift, byte = bundle_nibble_at(o, &shift);
-        uint8_t *to = runs + b->up_bytes + byte;
-        memcpy(base + 2 * (size_t)o, block, 2);
-        for (uint32_t j = 0; j < 16; j++) {
-            to[(size_t)j * b->run_bytes] |= (uint8_t)((block[2 + j] & 15) << shift);
-            to[(size_t)(j + 16) * b->run_bytes] |= (uint8_t)((block[2 + j] >> 4) << shift);
+    for (uint32_t o = 0; o < b->width; o++)
+        memcpy(base + 2 * (size_t)o, blocks + (size_t)o * row_bytes, 2);
+    // Bytes [byte, byte+8) of a run hold outputs 4L+16k+i: i = 0..3, two neighbouring k.
+    for (uint32_t byte = 0; byte < round_up(b->width, 128) / 2; byte += 8) {
+        const uint8_t *low[8], *high[8];
+        for (uint32_t i = 0; i < 8; i++) {
+            uint32_t lane = byte % 64 / 16, k = (byte % 16 + i) / 4;
+            uint32_t o = byte / 64 * 128 + 16 * k + 4 * lane + i % 4;
+            low[i] = o < b->width ? blocks + (size_t)o * row_bytes : NULL;
+            high[i] = o + 64 < b->width ? blocks + (size_t)(o + 64) * row_bytes : NULL;
         }
+        for (uint32_t part = 0; part < 2; part++)
+            pack_eight(low, high, part, runs + byte, b->run_bytes);
     }
 }
 

@@ -69,8 +69,9 @@ static void check_norm_and_sums(const stk_cpu *cpu)
     free(want);
 }
 
+// HEADS queries that see different parts of [begin, end); two segments, merged.
 static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end,
-                         float range)
+                         uint32_t step, float range)
 {
     float *q = test_alloc(HEADS * dim * 4), *o = test_alloc(4 * HEADS * dim * 4);
     uint16_t *k = test_alloc(POSITIONS * dim * 2), *v = test_alloc(POSITIONS * dim * 2);
@@ -79,25 +80,31 @@ static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint3
         k[i] = stk_half_from_float(test_float(&seed) * range);
         v[i] = stk_half_from_float(test_float(&seed));
     }
-    stk_attend_state s[4][HEADS];
+    stk_attend_query s[4][HEADS];
     for (uint32_t h = 0; h < HEADS; h++)
-        for (int i = 0; i < 4; i++)
-            s[i][h].o = o + ((size_t)i * HEADS + h) * dim;
+        for (int i = 0; i < 4; i++) {
+            s[i][h] = (stk_attend_query){q + h * dim, begin, end, {NULL, 0, 0}};
+            s[i][h].state.o = o + ((size_t)i * HEADS + h) * dim;
+            if (end - begin > step * HEADS) { // pairs of heads see the same
+                s[i][h].begin += h / 4 * step;
+                s[i][h].end -= (HEADS - h) / 2 * step;
+            }
+        }
     float scale = 1.0f / sqrtf((float)dim);
-    cpu->attend(q, HEADS, dim, k, v, begin, end, scale, s[0]);
-    stk_attend_ref(q, HEADS, dim, k, v, begin, end, scale, s[1]);
-    cpu->attend(q, HEADS, dim, v, k, begin, end, scale, s[2]);
-    stk_attend_ref(q, HEADS, dim, v, k, begin, end, scale, s[3]);
+    cpu->attend(s[0], HEADS, dim, k, v, scale);
+    stk_attend_ref(s[1], HEADS, dim, k, v, scale);
+    cpu->attend(s[2], HEADS, dim, v, k, scale);
+    stk_attend_ref(s[3], HEADS, dim, v, k, scale);
     for (uint32_t h = 0; h < HEADS; h++) {
         for (int i = 0; i < 4; i += 2) {
-            assert_memory_equal(&s[i][h].m, &s[i + 1][h].m, 4);
-            assert_memory_equal(&s[i][h].l, &s[i + 1][h].l, 4);
-            assert_memory_equal(s[i][h].o, s[i + 1][h].o, dim * 4);
+            assert_memory_equal(&s[i][h].state.m, &s[i + 1][h].state.m, 4);
+            assert_memory_equal(&s[i][h].state.l, &s[i + 1][h].state.l, 4);
+            assert_memory_equal(s[i][h].state.o, s[i + 1][h].state.o, dim * 4);
         }
-        cpu->attend_merge(&s[0][h], &s[2][h], dim);
-        stk_attend_merge_ref(&s[1][h], &s[3][h], dim);
-        assert_memory_equal(&s[0][h].l, &s[1][h].l, 4);
-        assert_memory_equal(s[0][h].o, s[1][h].o, dim * 4);
+        cpu->attend_merge(&s[0][h].state, &s[2][h].state, dim);
+        stk_attend_merge_ref(&s[1][h].state, &s[3][h].state, dim);
+        assert_memory_equal(&s[0][h].state.l, &s[1][h].state.l, 4);
+        assert_memory_equal(s[0][h].state.o, s[1][h].state.o, dim * 4);
     }
     free(q);
     free(o);
@@ -120,11 +127,13 @@ static void test_ops_equal_reference(void **state)
         }
         static const uint32_t ranges[][2] = {{0, 256}, {0, 1},   {255, 256},
                                              {3, 17},  {16, 32}, {100, 201}};
-        static const uint32_t dims[] = {64, 128, 80, 16, 256};
+        static const uint32_t dims[] = {64, 128, 80, 16, 256, STK_HEAD_DIM_MAX};
         for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++)
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 1);
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 20);
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 0, 1);
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 0, 20);
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 1, 1);
+                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 13, 20);
             }
     }
 }

@@ -3,7 +3,9 @@
 #include "tests/kernel/kernel_test.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "base/half.h"
 #include "cpu/cpu.h"
@@ -14,6 +16,7 @@ typedef enum style { STYLE_RANDOM, STYLE_EXTREME, STYLE_TINY, STYLE_SPARSE, STYL
 enum { CANARY = 0x5c, FFN_MAX = 256 };
 
 static uint64_t seed = 7;
+static bool is_bench; // --bench: times instead of comparing
 
 static uint8_t *random_rows(const stk_type *type, uint32_t rows, uint32_t cols, style s)
 {
@@ -82,37 +85,6 @@ static void expect_floats(const char *name, const float *got, const float *want,
                      (double)want[i]);
 }
 
-static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint32_t count, style s)
-{
-    uint8_t *source = random_rows(k->type, rows, cols, s), *packed = source;
-    if (k->format == STK_FORMAT_X16) {
-        packed = test_alloc(stk_dense_bytes(k->type, k->format, rows, cols));
-        stk_dense_pack(k->type, k->format, rows, cols, 0, rows, source, packed);
-    }
-    stk_matrix m = {k->type, k->format, rows, cols, packed};
-    act_buffer buffers[20];
-    stk_act acts[20];
-    for (uint32_t t = 0; t < count; t++) {
-        buffers[t] = random_act(cols, s);
-        acts[t] = (stk_act){buffers[t].x, buffers[t].q, buffers[t].d, buffers[t].sum};
-    }
-    uint32_t begin = rows > 16 ? 16 : 0, stride = (rows + 15) / 16 * 16;
-    float *got = test_alloc((count * stride + 1) * 4), *want = test_alloc(count * stride * 4);
-    memset(&got[count * stride], CANARY, 4);
-    ((stk_matmul_fn)k->function)(&m, begin, rows, acts, count, got, stride);
-    stk_matmul_ref(&m, begin, rows, acts, count, want, stride);
-    for (uint32_t t = 0; t < count; t++)
-        expect_floats(k->name, got + t * stride, want + t * stride, rows - begin);
-    assert_int_equal(((uint8_t *)&got[count * stride])[0], CANARY);
-    for (uint32_t t = 0; t < count; t++)
-        free_act(&buffers[t]);
-    free(got);
-    free(want);
-    if (packed != source)
-        free(packed);
-    free(source);
-}
-
 // An expert's up or down weights in the kernel's format.
 static stk_matrix expert_matrix(const stk_kernel *k, uint32_t width, uint32_t ffn, style s,
                                 void **storage)
@@ -137,6 +109,49 @@ static stk_matrix expert_matrix(const stk_kernel *k, uint32_t width, uint32_t ff
         m.cols = ffn;
     }
     return m;
+}
+
+// A matrix for a matmul kernel, whichever of the formats it reads.
+static stk_matrix matmul_matrix(const stk_kernel *k, uint32_t rows, uint32_t cols, style s,
+                                void **storage)
+{
+    if (k->format == STK_FORMAT_BUNDLE_UP || k->format == STK_FORMAT_BUNDLE_T_UP)
+        return expert_matrix(k, cols, (rows + 31) / 32 * 32, s, storage);
+    uint8_t *source = random_rows(k->type, rows, cols, s);
+    *storage = source;
+    if (k->format == STK_FORMAT_X16) {
+        *storage = test_alloc(stk_dense_bytes(k->type, k->format, rows, cols));
+        stk_dense_pack(k->type, k->format, rows, cols, 0, rows, source, *storage);
+        free(source);
+    }
+    return (stk_matrix){k->type, k->format, rows, cols, *storage};
+}
+
+// Tokens one after another in memory, as batches are, or (sparse) in no order.
+static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint32_t count, style s)
+{
+    enum { COUNT_MAX = 140 };
+    void *storage;
+    stk_matrix m = matmul_matrix(k, rows, cols, s, &storage);
+    act_buffer a = random_act(cols * count, s);
+    stk_act acts[COUNT_MAX];
+    for (uint32_t t = 0; t < count; t++) {
+        uint32_t at = s == STYLE_SPARSE ? t * 7 % count : t;
+        acts[t] = (stk_act){a.x + (size_t)at * cols, a.q + (size_t)at * cols,
+                            a.d + (size_t)at * cols / 32, a.sum + (size_t)at * cols / 32};
+    }
+    uint32_t begin = rows > 16 ? 16 : 0, stride = (rows + 15) / 16 * 16;
+    float *got = test_alloc((count * stride + 1) * 4), *want = test_alloc(count * stride * 4);
+    memset(&got[count * stride], CANARY, 4);
+    ((stk_matmul_fn)k->function)(&m, begin, rows, acts, count, got, stride);
+    stk_matmul_ref(&m, begin, rows, acts, count, want, stride);
+    for (uint32_t t = 0; t < count; t++)
+        expect_floats(k->name, got + t * stride, want + t * stride, rows - begin);
+    assert_int_equal(((uint8_t *)&got[count * stride])[0], CANARY);
+    free_act(&a);
+    free(got);
+    free(want);
+    free(storage);
 }
 
 static void check_gather(const stk_kernel *k, uint32_t width, uint32_t ffn, style s)
@@ -191,6 +206,81 @@ static void check_down(const stk_kernel *k, uint32_t width, uint32_t ffn, style 
     free(storage);
 }
 
+// Rows of tokens against one token after another, in parts.
+static void check_down_rows(const stk_kernel *k, uint32_t width, uint32_t ffn, uint32_t count,
+                            style s)
+{
+    enum { COUNT_MAX = 80 };
+    void *storage;
+    stk_matrix m = expert_matrix(k, width, ffn, s, &storage);
+    act_buffer h = random_act(ffn * count, s);
+    for (size_t j = 0; j < (size_t)ffn * count; j++)
+        if ((test_random(&seed) >> 9) % 3 == 0 || j / 32 % 5 == 1) // some groups without any
+            h.x[j] = 0;
+    stk_quantize_ref(h.x, ffn * count, h.q, h.d, h.sum);
+    uint32_t padded = (width + 127) / 128 * 128, groups = ffn / 32;
+    float *got = test_alloc((padded * count + 1) * 4), *want = test_alloc(padded * 4);
+    float *parts = test_alloc(4 * (size_t)padded * 4), *y[COUNT_MAX];
+    stk_act acts[COUNT_MAX];
+    for (size_t t = 0; t < count; t++) {
+        acts[t] = (stk_act){h.x + t * ffn, h.q + t * ffn, h.d + t * groups, h.sum + t * groups};
+        y[t] = got + (count - 1 - t) * padded;
+    }
+    memset(&got[padded * count], CANARY, 4);
+    int done = ((stk_down_rows_fn)k->function)(&m, acts, count, y);
+    assert_true(done || count < 4);
+    for (uint32_t t = 0; t < count && done; t++) {
+        stk_neurons n = {acts[t].x, acts[t].q, acts[t].d, acts[t].sum, NULL, NULL};
+        memset(parts, 0, 4 * (size_t)padded * 4);
+        for (uint32_t p = 0; p < 4; p++)
+            stk_down_ref(&m, &n, groups * p / 4, groups * (p + 1) / 4, parts + p * padded);
+        stk_sum_parts_ref(parts, padded, width, want);
+        expect_floats(k->name, y[t], want, width);
+    }
+    assert_int_equal(((uint8_t *)&got[padded * count])[0], CANARY);
+    free(parts);
+    free(got);
+    free(want);
+    free_act(&h);
+    free(storage);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+// Multiply-adds per nanosecond of the kernel in an expert's gate, by number of tokens.
+static void bench_matmul(const stk_kernel *k)
+{
+    enum { ROWS = 768, COLS = 1536, TOKENS_MAX = 128 };
+    void *storage;
+    stk_matrix m = matmul_matrix(k, ROWS, COLS, STYLE_RANDOM, &storage);
+    act_buffer a = random_act(COLS * TOKENS_MAX, STYLE_RANDOM);
+    stk_act acts[TOKENS_MAX];
+    for (size_t t = 0; t < TOKENS_MAX; t++)
+        acts[t] = (stk_act){a.x + t * COLS, a.q + t * COLS, a.d + t * COLS / 32,
+                            a.sum + t * COLS / 32};
+    float *y = test_alloc(ROWS * TOKENS_MAX * 4);
+    print_message("%-32s", k->name);
+    for (uint32_t count = 1; count <= TOKENS_MAX; count *= count < 4 ? 4 : 2) {
+        double best = 1e9;
+        for (int rep = 0; rep < 20; rep++) {
+            double start = seconds();
+            ((stk_matmul_fn)k->function)(&m, 0, ROWS, acts, count, y, ROWS);
+            double took = seconds() - start;
+            best = took < best ? took : best;
+        }
+        print_message(" %4u: %6.1f", count, 1e-9 * ROWS * COLS * count / best);
+    }
+    print_message("\n");
+    free_act(&a);
+    free(y);
+    free(storage);
+}
+
 static void check_kernel(const stk_kernel *k)
 {
     static const uint32_t widths[] = {32, 96, 128, 256, 288, 416, 512, 1536};
@@ -202,6 +292,7 @@ static void check_kernel(const stk_kernel *k)
                     check_matmul(k, 48, widths[w], count, s);
                 check_matmul(k, 16, widths[w], 1, s);
                 check_matmul(k, 37, widths[w], 3, s);
+                check_matmul(k, 37, widths[w], 13, s);
                 break;
             case STK_OP_GATHER:
                 check_gather(k, widths[w], 64, s);
@@ -211,8 +302,25 @@ static void check_kernel(const stk_kernel *k)
                 check_down(k, widths[w], 32, s);
                 check_down(k, widths[w], FFN_MAX, s);
                 break;
+            case STK_OP_DOWN_ROWS:
+                check_down_rows(k, widths[w], 96, 3, s);
+                check_down_rows(k, widths[w], FFN_MAX, 4, s);
+                check_down_rows(k, widths[w], 96, 13, s);
+                check_down_rows(k, widths[w], 768, 32, s);
+                break;
             }
         }
+}
+
+// More columns than a kernel may unpack at once, more tokens than it may take at once.
+static void check_large(const stk_kernel *k)
+{
+    if (k->op == STK_OP_DOWN_ROWS)
+        check_down_rows(k, 160, 2336, 67, STYLE_RANDOM);
+    if (k->op != STK_OP_MATMUL)
+        return;
+    check_matmul(k, 32, 4384, 21, STYLE_RANDOM);
+    check_matmul(k, 32, 256, 130, STYLE_RANDOM);
 }
 
 static void test_all_kernels(void **state)
@@ -227,7 +335,11 @@ static void test_all_kernels(void **state)
             print_message("not here: %s\n", k->name);
             continue;
         }
-        check_kernel(k);
+        if (!is_bench) {
+            check_kernel(k);
+            check_large(k);
+        } else if (k->op == STK_OP_MATMUL)
+            bench_matmul(k);
         ran++;
     }
     print_message("%u kernels equal the reference\n", ran);
@@ -253,7 +365,7 @@ static void test_masks_bring_kernels(void **state)
                 assert_ptr_not_equal(stk_cpu_matmul(&cpu, k->format, k->type), stk_matmul_ref);
             else if (k->op == STK_OP_GATHER)
                 assert_ptr_not_equal(stk_cpu_gather(&cpu, k->format, k->type), stk_gather_ref);
-            else
+            else if (k->op == STK_OP_DOWN)
                 assert_ptr_not_equal(stk_cpu_down(&cpu, k->format, k->type), stk_down_ref);
         }
         assert_true(found > 0);
@@ -273,7 +385,8 @@ static void test_masks(void **state)
 
 int main(int argc, char **argv)
 {
-    if (!test_masks_here(argc, argv))
+    is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    if (!is_bench && !test_masks_here(argc, argv))
         return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_kernels),
                                        cmocka_unit_test(test_masks_bring_kernels),

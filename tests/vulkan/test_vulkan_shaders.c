@@ -267,8 +267,9 @@ static void check_attention(uint32_t dim, uint32_t capacity, uint32_t begin, uin
             uint32_t at = (first + s) * 256;
             size_t base = ((size_t)(h / PER_KV) * capacity + at % capacity) * dim;
             uint32_t from = begin > at ? begin - at : 0, to = end - at < 256 ? end - at : 256;
-            stk_attend_ref(q + h * dim, 1, dim, k + base, v + base, from, to, scale,
-                           s == 0 ? &total : &part);
+            stk_attend_query query = {q + h * dim, from, to, s == 0 ? total : part};
+            stk_attend_ref(&query, 1, dim, k + base, v + base, scale);
+            *(s == 0 ? &total : &part) = query.state;
             if (s != 0)
                 stk_attend_merge_ref(&total, &part, dim);
         }
