@@ -5,4 +5,5 @@ foreach(topic store_faults sidecar_faults)
   target_link_options(test_${topic} PRIVATE
     -Wl,--wrap=pread,--wrap=pwrite,--wrap=fdatasync
     -Wl,--wrap=io_uring_submit_and_wait,--wrap=io_uring_queue_init)
+  set_tests_properties(${topic} PROPERTIES TIMEOUT 1200) # as store
 endforeach()

@@ -6,15 +6,15 @@
 
 #include <errno.h>
 #include <liburing.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { INFLIGHT_MAX = 256, BROKEN_POLL_MS = 50 };
+enum { INFLIGHT_MAX = 256, BROKEN_PAUSE_NS = 5000000 };
 
 typedef struct slot {
     stk_read read;
@@ -106,21 +106,19 @@ static void complete(ring *r, const struct io_uring_cqe *cqe)
     }
 }
 
-// The ring is broken for good: every read fails from now on, so that nobody waits for one. Its own
-// read of the event may still swallow a kick, hence the timeout.
+// The ring is broken for good: every read fails from now on, so that nobody waits for one. Looks
+// for them now and then, because the ring's own read of the event may still swallow kicks.
 static void fail_everything(ring *r, int error)
 {
-    struct pollfd event = {.fd = r->event_fd, .events = POLLIN};
+    const struct timespec pause = {.tv_nsec = BROKEN_PAUSE_NS};
     for (uint32_t i = 0; i < r->inflight_max; i++)
         if (r->slots[i].busy)
             finish(r, &r->slots[i], error);
     while (!atomic_load_explicit(&r->stop, memory_order_acquire)) {
-        stk_read read_wanted;
-        while (r->source.next(r->source.user, &read_wanted))
-            r->source.done(r->source.user, &read_wanted, error);
-        if (poll(&event, 1, BROKEN_POLL_MS) > 0 &&
-            read(r->event_fd, &r->event_value, sizeof r->event_value) < 0)
-            return;
+        stk_read wanted;
+        while (r->source.next(r->source.user, &wanted))
+            r->source.done(r->source.user, &wanted, error);
+        nanosleep(&pause, NULL);
     }
 }
 
