@@ -13,7 +13,7 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     return status;
 }
 
-enum { GUESS_LAYERS_DEFAULT = 1 };
+enum { GUESS_LAYERS_DEFAULT = 3 };
 
 static stk_status load_dense(stk_engine *engine, const stk_engine_options *options)
 {

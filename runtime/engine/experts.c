@@ -174,12 +174,14 @@ void stk_experts_guess(stk_session *s, uint32_t layer)
     uint32_t *guess = s->work_ids + m->expert_count;
     for (uint32_t next = layer + 1; next < m->layer_count && next <= layer + e->guess_layers;
          next++) {
+        // The further ahead, the fewer: only the first ranks stay likely.
+        uint32_t skip = next - layer - 1, count = 0;
+        uint32_t likely = m->expert_used_count > skip ? m->expert_used_count - skip : 1;
         const stk_linear *router = &e->weights.layers[next].router;
         router->matmul(&router->matrix, 0, m->expert_count, s->x_acts, 1, s->guess_logits,
                        m->expert_count);
-        stk_choose_experts(s->guess_logits, m->expert_count, m->expert_used_count, guess);
-        uint32_t count = 0;
-        for (uint32_t k = 0; k < m->expert_used_count; k++)
+        stk_choose_experts(s->guess_logits, m->expert_count, likely, guess);
+        for (uint32_t k = 0; k < likely; k++)
             if (!stk_gpu_has(e->gpu, next, guess[k]))
                 guess[count++] = guess[k];
         stk_expert_store_want(e->store, next, guess, NULL, count, STK_WANT_SPECULATIVE);

@@ -101,7 +101,7 @@ static const stk_option memory_options[] = {
      .type = STK_OPTION_U32,
      .max = 64,
      .unit = "N",
-     .fallback = "1",
+     .fallback = "3",
      .doc = "layers ahead whose experts are guessed and read; 0 reads only what is chosen",
      FIELD(stk_engine_options, guess_layers)},
 };
