@@ -16,8 +16,9 @@ function(stk_flags target)
     target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
   endif()
   if(STK_SANITIZE)
+    # Instrumented code hides value ranges from gcc, which then warns of truncations that cannot be.
     target_compile_options(${target} PRIVATE -fsanitize=${STK_SANITIZE} -fno-omit-frame-pointer
-      -fno-sanitize-recover=all)
+      -fno-sanitize-recover=all -Wno-format-truncation)
     target_link_options(${target} PUBLIC -fsanitize=${STK_SANITIZE})
   endif()
 endfunction()
