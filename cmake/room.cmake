@@ -18,7 +18,7 @@ function(stk_flags target)
   if(STK_SANITIZE)
     # Instrumented code hides value ranges from gcc, which then warns of truncations that cannot be.
     target_compile_options(${target} PRIVATE -fsanitize=${STK_SANITIZE} -fno-omit-frame-pointer
-      -fno-sanitize-recover=all -Wno-format-truncation)
+      -fno-sanitize-recover=all $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>)
     target_link_options(${target} PUBLIC -fsanitize=${STK_SANITIZE})
   endif()
 endfunction()
