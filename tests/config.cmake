@@ -15,12 +15,5 @@ add_test(NAME docs_configuration COMMAND bash -c
   "\"$1\" | diff -u \"$2\" - || { echo 'build the target update_docs'; exit 1; }" --
   $<TARGET_FILE:write_configuration> ${PROJECT_SOURCE_DIR}/docs/configuration.md)
 
-if(STK_FUZZ)
-  add_executable(fuzz_config fuzz/fuzz_config.c)
-  stk_flags(fuzz_config)
-  target_link_libraries(fuzz_config PRIVATE stk_base -fsanitize=fuzzer)
-  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/found_config)
-  add_test(NAME fuzz_config COMMAND fuzz_config -max_total_time=60 -max_len=8192
-    ${CMAKE_CURRENT_BINARY_DIR}/found_config ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus_config)
-  set_tests_properties(fuzz_config PROPERTIES TIMEOUT 300 LABELS fuzz)
-endif()
+stk_fuzz(config LINK stk_base
+  ARGS -max_len=8192 ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus_config)
