@@ -11,7 +11,8 @@
 #include <immintrin.h>
 
 // How far ahead of the weights one token streams lines are asked for: the hardware's streams stop
-// at every 4 KiB, which a row group crosses three times. bench/2026-11-22-xeon.md has the distances tried.
+// at every 4 KiB, which a row group crosses three times. bench/2026-11-22-xeon.md has the distances
+// tried.
 enum { ROWS = 16, TILE = 8, PREFETCH_BYTES = 1536 };
 
 // How a type's 16-row block becomes integers: `bias` is what its unsigned form adds to a value.
