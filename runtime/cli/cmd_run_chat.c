@@ -163,9 +163,7 @@ static bool command(chat_loop *loop, stk_str line, stk_status *status, bool *is_
 // Ctrl-C ends a pipe's conversation; a person's only loses the answer.
 static bool is_interrupted(bool is_terminal)
 {
-    if (is_terminal)
-        stk_interrupt_clear(); // one that came while nothing was running
-    return atomic_load(stk_interrupt_flag());
+    return !is_terminal && atomic_load(stk_interrupt_flag());
 }
 
 static int converse(chat_loop *loop)
@@ -174,6 +172,9 @@ static int converse(chat_loop *loop)
     while (!is_over) {
         stk_str line;
         stk_status status = STK_OK;
+        // Before, not after: from the line's end on, Ctrl-C means the answer to it.
+        if (is_terminal)
+            stk_interrupt_clear();
         stk_line_result result = stk_line_edit_read(loop->edit, &line);
         if (result == STK_LINE_END || is_interrupted(is_terminal))
             break;
