@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/sidecar.h"
 
@@ -87,6 +88,17 @@ static stk_status choose_kernels(stk_engine *engine)
     return STK_OK;
 }
 
+// What the device takes over, as far as it may.
+static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_status status = stk_gpu_open(engine, options, &engine->gpu);
+    bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
+    if (status != STK_UNSUPPORTED || !may_do_without)
+        return status;
+    stk_gpu_device_close(&engine->device); // it said why
+    return STK_OK;
+}
+
 stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
@@ -103,6 +115,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = stk_team_open(&team, &engine->team);
     if (status == STK_OK)
+        status = stk_gpu_device_open(options, &engine->device);
+    if (status == STK_OK)
         status = stk_memory_plan_make(engine, options);
     if (status == STK_OK)
         status = load_dense(engine, options);
@@ -111,7 +125,7 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = choose_kernels(engine);
     if (status == STK_OK)
-        status = stk_gpu_open(engine, options, &engine->gpu);
+        status = open_gpu(engine, options);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
@@ -132,6 +146,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     if (!engine)
         return;
     stk_gpu_close(&engine->gpu); // it may read the store's memory
+    stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
@@ -185,5 +200,5 @@ uint32_t stk_engine_gpu_experts(const stk_engine *engine)
 
 const char *stk_engine_gpu_name(const stk_engine *engine)
 {
-    return stk_gpu_name(engine->gpu);
+    return stk_gpu_device_name(engine->device);
 }
