@@ -11,6 +11,13 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     stk_status status = stk_gguf_open(options->model_path, engine->log, &engine->gguf);
     if (status == STK_OK)
         status = stk_model_load(engine->gguf, engine->log, &engine->model);
+    uint32_t total = engine->model.layer_total, first = options->layer_first;
+    uint32_t end = options->layer_end ? options->layer_end : total;
+    if (status == STK_OK && (first >= end || end > total))
+        return stk_fail(engine->log, STK_INVALID, "layers %u to %u of %u: there are none", first,
+                        end, total);
+    if (status == STK_OK)
+        stk_model_cut(&engine->model, first, end);
     return status;
 }
 
@@ -37,13 +44,17 @@ static stk_status load_dense(stk_engine *engine, const stk_engine_options *optio
 
 static stk_status open_store(stk_engine *engine, const stk_engine_options *options)
 {
-    char sidecar[4096], usage[4096 + sizeof "-usage"];
+    char sidecar[4096], usage[4096 + sizeof "-usage-1024-1024"];
     const char *path = options->sidecar_path, *usage_path = options->usage_path;
     bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
     if (!path && has_default)
         path = sidecar;
     if (!usage_path && has_default) {
-        snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        int length = snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        const stk_model *m = &engine->model;
+        if (m->layer_count < m->layer_total) // others may write beside this file
+            snprintf(usage + length, sizeof usage - (size_t)length, "-%u-%u", m->layer_first,
+                     m->layer_first + m->layer_count);
         usage_path = usage;
     }
     stk_expert_store_options store = {

@@ -92,6 +92,7 @@ enum {
 struct stk_session {
     stk_engine *engine;
     uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max;
+    bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
     stk_kv_layer *kv;  // [layer]
