@@ -1,0 +1,1 @@
+stk_test(residency SOURCES test_residency.c LINK stk_scheduler)
