@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/sidecar.h"
 
@@ -10,6 +11,13 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     stk_status status = stk_gguf_open(options->model_path, engine->log, &engine->gguf);
     if (status == STK_OK)
         status = stk_model_load(engine->gguf, engine->log, &engine->model);
+    uint32_t total = engine->model.layer_total, first = options->layer_first;
+    uint32_t end = options->layer_end ? options->layer_end : total;
+    if (status == STK_OK && (first >= end || end > total))
+        return stk_fail(engine->log, STK_INVALID, "layers %u to %u of %u: there are none", first,
+                        end, total);
+    if (status == STK_OK)
+        stk_model_cut(&engine->model, first, end);
     return status;
 }
 
@@ -36,13 +44,17 @@ static stk_status load_dense(stk_engine *engine, const stk_engine_options *optio
 
 static stk_status open_store(stk_engine *engine, const stk_engine_options *options)
 {
-    char sidecar[4096], usage[4096 + sizeof "-usage"];
+    char sidecar[4096], usage[4096 + sizeof "-usage-1024-1024"];
     const char *path = options->sidecar_path, *usage_path = options->usage_path;
     bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
     if (!path && has_default)
         path = sidecar;
     if (!usage_path && has_default) {
-        snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        int length = snprintf(usage, sizeof usage, "%s-usage", sidecar);
+        const stk_model *m = &engine->model;
+        if (m->layer_count < m->layer_total) // others may write beside this file
+            snprintf(usage + length, sizeof usage - (size_t)length, "-%u-%u", m->layer_first,
+                     m->layer_first + m->layer_count);
         usage_path = usage;
     }
     stk_expert_store_options store = {
@@ -87,6 +99,17 @@ static stk_status choose_kernels(stk_engine *engine)
     return STK_OK;
 }
 
+// What the device takes over, as far as it may.
+static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_status status = stk_gpu_open(engine, options, &engine->gpu);
+    bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
+    if (status != STK_UNSUPPORTED || !may_do_without)
+        return status;
+    stk_gpu_device_close(&engine->device); // it said why
+    return STK_OK;
+}
+
 stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
@@ -103,6 +126,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = stk_team_open(&team, &engine->team);
     if (status == STK_OK)
+        status = stk_gpu_device_open(options, &engine->device);
+    if (status == STK_OK)
         status = stk_memory_plan_make(engine, options);
     if (status == STK_OK)
         status = load_dense(engine, options);
@@ -111,7 +136,7 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = choose_kernels(engine);
     if (status == STK_OK)
-        status = stk_gpu_open(engine, options, &engine->gpu);
+        status = open_gpu(engine, options);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
@@ -132,6 +157,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     if (!engine)
         return;
     stk_gpu_close(&engine->gpu); // it may read the store's memory
+    stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
@@ -185,5 +211,5 @@ uint32_t stk_engine_gpu_experts(const stk_engine *engine)
 
 const char *stk_engine_gpu_name(const stk_engine *engine)
 {
-    return stk_gpu_name(engine->gpu);
+    return stk_gpu_device_name(engine->device);
 }

@@ -37,6 +37,10 @@ typedef struct stk_engine_options {
     bool ignores_usage;          // do not warm the cache by earlier runs, nor record this one
     uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: the default
 
+    // The layers this engine has, [layer_first, layer_end) of the file; 0, 0: all. Others are
+    // somebody else's: stk_session_hidden hands over between them.
+    uint32_t layer_first, layer_end;
+
     // A GPU that computes a share of the experts. The tokens stay the same.
     const char *device;            // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
     uint32_t gpu_experts_percent;  // of each layer's experts, as far as they fit

@@ -6,6 +6,7 @@
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
+#include "engine/gpu_device.h"
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
@@ -30,6 +31,7 @@ struct stk_engine {
     stk_team *team;
     stk_weights weights;
     stk_expert_store *store;
+    stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
@@ -90,6 +92,7 @@ enum {
 struct stk_session {
     stk_engine *engine;
     uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max;
+    bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
     stk_kv_layer *kv;  // [layer]

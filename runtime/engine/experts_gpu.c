@@ -17,13 +17,13 @@ typedef struct gpu_job {
 
 struct stk_gpu {
     const stk_log *log;
-    stk_vk *vk;
+    stk_gpu_device *device; // borrowed
+    stk_vk *vk;             // its
     stk_vk_experts *experts;
     stk_expert_layout layout; // what its experts look like; layers of other types stay with the CPU
     uint32_t layer_count, expert_count;
     uint32_t *slot_of; // [layer][expert], NO_SLOT: the CPU's
     uint32_t held;
-    bool lost, loses_next;
 
     gpu_job jobs[JOBS]; // a ring: oldest, and how many
     uint32_t oldest, in_flight;
@@ -31,35 +31,6 @@ struct stk_gpu {
     stk_vk_pair *vk_pairs; // [JOB_ROWS * used]
     stk_vk_row rows[JOB_ROWS];
 };
-
-// ---- which device ----
-
-// *open is false where the CPU does everything.
-static stk_status parse_device(const char *device, const stk_log *log, const char **choice,
-                               bool *open)
-{
-    *open = device && strcmp(device, "cpu") != 0;
-    *choice = NULL;
-    if (!*open || strcmp(device, "auto") == 0 || strcmp(device, "vulkan") == 0)
-        return STK_OK;
-    if (strncmp(device, "vulkan:", 7) == 0 && device[7] != '\0') {
-        *choice = device + 7;
-        return STK_OK;
-    }
-    return stk_fail(log, STK_INVALID, "'%s' is no device (cpu, vulkan, vulkan:NAME, auto)", device);
-}
-
-// For "auto": whether there is a device that is not the CPU in disguise.
-static bool has_real_gpu(const stk_log *log)
-{
-    stk_vk_device_info *infos = calloc(STK_VK_DEVICES_MAX, sizeof *infos);
-    uint32_t count = 0, index = 0;
-    bool real = infos && stk_vk_devices(log, infos, &count) == STK_OK &&
-                stk_vk_choose(infos, count, NULL, NULL, &index) == STK_OK &&
-                infos[index].kind != STK_VK_CPU;
-    free(infos);
-    return real;
-}
 
 // ---- which experts ----
 
@@ -123,7 +94,7 @@ static stk_status probe_once(stk_gpu *gpu, stk_engine *engine, uint32_t layer,
                                       slot, &equal);
     return equal ? status
                  : stk_fail(gpu->log, STK_UNSUPPORTED, "%s computes other bits than the CPU",
-                            stk_gpu_name(gpu));
+                            stk_gpu_device_name(gpu->device));
 }
 
 static stk_status upload_expert(stk_gpu *gpu, stk_engine *engine, uint32_t layer, uint32_t e)
@@ -262,18 +233,9 @@ static stk_status take_tables(stk_gpu *gpu, const stk_model *m)
     return STK_OK;
 }
 
-static stk_status open_on(stk_gpu *gpu, stk_engine *engine, const stk_engine_options *options,
-                          const char *choice)
+static stk_status open_on(stk_gpu *gpu, stk_engine *engine, const stk_engine_options *options)
 {
-    stk_vk_options device = {.log = engine->log,
-                             .device = choice,
-                             .pipeline_cache = options->shader_cache_path,
-                             .memory_bytes_max = options->gpu_memory_bytes};
-    stk_status status = stk_vk_open(&device, &gpu->vk);
-    if (status == STK_UNSUPPORTED)
-        return stk_fail(engine->log, status, "--device %s: there is none", options->device);
-    if (status == STK_OK)
-        status = take_tables(gpu, &engine->model);
+    stk_status status = take_tables(gpu, &engine->model);
     if (status != STK_OK)
         return status;
     if (stk_vk_info(gpu->vk)->unified && engine->memory.limit_bytes != 0) {
@@ -288,23 +250,19 @@ static stk_status open_on(stk_gpu *gpu, stk_engine *engine, const stk_engine_opt
 
 stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, stk_gpu **out)
 {
-    const char *choice;
-    bool open;
-    stk_status status = parse_device(options->device, engine->log, &choice, &open);
-    if (status != STK_OK || !open)
-        return status;
-    if (strcmp(options->device, "auto") == 0 && !has_real_gpu(engine->log))
+    if (!engine->device)
         return STK_OK;
     stk_gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu)
         return STK_NO_MEMORY;
     gpu->log = engine->log;
-    status = open_on(gpu, engine, options, choice);
+    gpu->device = engine->device;
+    gpu->vk = stk_gpu_device_vk(engine->device);
+    stk_status status = open_on(gpu, engine, options);
     if (status != STK_OK || gpu->held == 0)
         stk_gpu_close(&gpu);
     *out = gpu;
-    bool may_do_without = status == STK_UNSUPPORTED && strcmp(options->device, "auto") == 0;
-    return may_do_without ? STK_OK : status; // it said why
+    return status;
 }
 
 void stk_gpu_close(stk_gpu **pointer)
@@ -313,7 +271,6 @@ void stk_gpu_close(stk_gpu **pointer)
     if (!gpu)
         return;
     stk_vk_experts_close(&gpu->experts);
-    stk_vk_close(&gpu->vk);
     free(gpu->slot_of);
     free(gpu->pairs);
     free(gpu->vk_pairs);
@@ -323,33 +280,20 @@ void stk_gpu_close(stk_gpu **pointer)
 
 bool stk_gpu_has(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
 {
-    return gpu && !gpu->lost && gpu->slot_of[(size_t)layer * gpu->expert_count + expert] != NO_SLOT;
+    return gpu && !stk_gpu_device_is_lost(gpu->device) &&
+           gpu->slot_of[(size_t)layer * gpu->expert_count + expert] != NO_SLOT;
 }
 
 uint32_t stk_gpu_expert_count(const stk_gpu *gpu)
 {
-    return gpu && !gpu->lost ? gpu->held : 0;
-}
-
-const char *stk_gpu_name(const stk_gpu *gpu)
-{
-    return gpu ? stk_vk_info(gpu->vk)->name : "none";
-}
-
-void stk_gpu_inject_loss(stk_gpu *gpu)
-{
-    gpu->loses_next = true;
+    return gpu && !stk_gpu_device_is_lost(gpu->device) ? gpu->held : 0;
 }
 
 // ---- one layer ----
 
 static void lose(stk_session *s, stk_status status)
 {
-    stk_gpu *gpu = s->engine->gpu;
-    if (!gpu->lost)
-        stk_warn(gpu->log, "%s is lost (%s): its experts go on on the CPU", stk_gpu_name(gpu),
-                 stk_status_name(status));
-    gpu->lost = true;
+    stk_gpu_device_lose(s->engine->gpu->device, status);
     atomic_store(&s->failure, STK_DEVICE_LOST);
 }
 
@@ -358,8 +302,9 @@ static void finish_oldest(stk_session *s)
 {
     stk_gpu *gpu = s->engine->gpu;
     const gpu_job *job = &gpu->jobs[gpu->oldest];
-    stk_status status = gpu->lost ? STK_DEVICE_LOST
-                                  : stk_vk_experts_wait(gpu->experts, job->number);
+    stk_status status = stk_gpu_device_is_lost(gpu->device)
+                            ? STK_DEVICE_LOST
+                            : stk_vk_experts_wait(gpu->experts, job->number);
     if (status != STK_OK)
         lose(s, status);
     for (uint32_t i = 0; i < job->count && status == STK_OK; i++)
@@ -396,7 +341,7 @@ static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, gpu_
 void stk_gpu_begin(stk_session *s, uint32_t layer)
 {
     stk_gpu *gpu = s->engine->gpu;
-    for (uint32_t row = 0; gpu && !gpu->lost && row < s->row_count;) {
+    for (uint32_t row = 0; gpu && !stk_gpu_device_is_lost(gpu->device) && row < s->row_count;) {
         if (gpu->in_flight == JOBS)
             finish_oldest(s);
         gpu_job *job = &gpu->jobs[(gpu->oldest + gpu->in_flight) % JOBS];
@@ -404,11 +349,10 @@ void stk_gpu_begin(stk_session *s, uint32_t layer)
         row += row_count;
         if (job->count == 0)
             continue;
-        stk_status status = gpu->loses_next
+        stk_status status = stk_gpu_device_loses_now(gpu->device)
                                 ? STK_DEVICE_LOST
                                 : stk_vk_experts_submit(gpu->experts, gpu->rows, row_count,
                                                         gpu->vk_pairs, job->count, &job->number);
-        gpu->loses_next = false;
         if (status == STK_OK)
             gpu->in_flight++;
         else

@@ -1,6 +1,6 @@
 // engine/experts_gpu.h: the experts a GPU keeps and computes while the CPU computes the others.
 //
-// Owns the open device, its slots and the jobs in flight. Which experts it has is decided at open
+// Owns its slots on the device and the jobs in flight. Which experts it has is decided at open
 // and stays. Invariant: an output is the CPU's to the bit, so the share of the GPU never changes a
 // token.
 #ifndef STK_ENGINE_EXPERTS_GPU_H
@@ -12,9 +12,8 @@
 // Thread-safety: none; worker 0 between barriers. stk_gpu_has may be called by any worker.
 typedef struct stk_gpu stk_gpu;
 
-// Opens options->device and gives it its share of the experts, after the store has opened. *out
-// stays NULL where the CPU is to do everything, which for "auto" includes a machine without a GPU.
-// STK_INVALID: no such device; STK_UNSUPPORTED: no Vulkan, though asked for.
+// Gives the engine's device its share of the experts, after the store has opened. *out stays NULL
+// where the CPU is to do everything. STK_UNSUPPORTED: the device computes other bits.
 STK_CHECKED stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options,
                                     stk_gpu **out);
 void stk_gpu_close(stk_gpu **gpu); // sets it to NULL; NULL is allowed
@@ -22,15 +21,11 @@ void stk_gpu_close(stk_gpu **gpu); // sets it to NULL; NULL is allowed
 // Whether the GPU computes that expert. NULL and a lost device have none.
 bool stk_gpu_has(const stk_gpu *gpu, uint32_t layer, uint32_t expert);
 uint32_t stk_gpu_expert_count(const stk_gpu *gpu);
-const char *stk_gpu_name(const stk_gpu *gpu);
 
 // Starts the layer's products with experts the GPU has, from session->normed.
 void stk_gpu_begin(stk_session *session, uint32_t layer);
 // Waits for them and fills session->expert_outputs. A lost device makes the forward fail with
 // STK_DEVICE_LOST, and from then on stk_gpu_has is false.
 void stk_gpu_end(stk_session *session, uint32_t layer);
-
-// Tests: the next job fails as if the device were lost.
-void stk_gpu_inject_loss(stk_gpu *gpu);
 
 #endif

@@ -29,7 +29,8 @@ static void embed_row(stk_session *s, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_row *r = &s->rows[row];
-    look_up(s, (uint32_t)r->token, s->x + (size_t)row * m->width);
+    if (stk_model_has_embedding(m)) // else the layers before have left their output there
+        look_up(s, (uint32_t)r->token, s->x + (size_t)row * m->width);
     uint32_t half = m->rope_dim / 2;
     float *cosines = s->rope + (size_t)row * m->rope_dim, *sines = cosines + half;
     for (uint32_t i = 0; i < half; i++) {
@@ -184,6 +185,6 @@ void stk_forward_worker(stk_worker *worker, void *argument)
         }
         stk_phase_end(s, worker, layer, STK_PHASE_COMBINE);
     }
-    if (s->logit_count > 0)
+    if (s->logit_count > 0 && stk_model_has_head(m))
         head_block(s, worker);
 }

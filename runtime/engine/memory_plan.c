@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512, VOCAB_BYTES_PER_TOKEN = 72 };
+enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
+static const uint64_t VOCAB_BYTES_PER_TOKEN = 72;
 
 // Allocator slack, thread stacks and libraries touched later.
 static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
@@ -118,7 +119,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
     p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
-                       (uint64_t)m->vocab_size * VOCAB_BYTES_PER_TOKEN;
+                       (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
     p->weights_bytes = stk_weights_bytes(m, false);
     stk_status status = choose_context(engine, options);
     if (status != STK_OK)
@@ -139,7 +140,8 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     }
     if (p->limit_bytes == 0 || p->total_bytes <= p->limit_bytes)
         return STK_OK;
-    p->embedding_on_demand = m->output != m->token_embd;
+    p->embedding_on_demand = stk_model_has_embedding(m) &&
+                             (m->output != m->token_embd || !stk_model_has_head(m));
     p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     p->cache_bytes = 0;

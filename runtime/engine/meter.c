@@ -54,8 +54,10 @@ static void sum_fixed_costs(stk_session *s)
         stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[i]);
         meter->costs[i] = stk_expert_cost_of(&layout);
     }
-    add_linear(meter, STK_COMPONENT_HEAD, &w->head);
-    meter->forward_bytes[STK_COMPONENT_HEAD] += norm_bytes;
+    if (stk_model_has_head(m)) {
+        add_linear(meter, STK_COMPONENT_HEAD, &w->head);
+        meter->forward_bytes[STK_COMPONENT_HEAD] += norm_bytes;
+    }
     meter->token_operations[STK_COMPONENT_GATE] = 2 * (uint64_t)m->layer_count *
                                                   m->expert_used_count * m->ffn_width * m->width;
 }
@@ -233,7 +235,6 @@ void stk_meter_forward(stk_session *s)
 {
     stk_meter *meter = s->meter;
     const stk_model *m = &s->engine->model;
-    const stk_matrix *embedding = &s->engine->weights.embedding;
     stk_metrics *view = &meter->view;
     view->forwards++;
     view->tokens += s->row_count;
@@ -242,8 +243,9 @@ void stk_meter_forward(stk_session *s)
         view->operations[c] += rows * meter->token_operations[c];
         view->bytes[c] += rows ? meter->forward_bytes[c] : 0;
     }
-    view->bytes[STK_COMPONENT_EMBEDDING] += s->row_count *
-                                            stk_type_row_bytes(embedding->type, embedding->cols);
+    if (stk_model_has_embedding(m))
+        view->bytes[STK_COMPONENT_EMBEDDING] += s->row_count *
+                                                stk_type_row_bytes(m->token_embd->type, m->width);
     const uint64_t kv_bytes = UINT64_C(2) * m->kv_head_count * m->head_dim * sizeof(uint16_t);
     const uint64_t kv_operations = UINT64_C(4) * m->head_count * m->head_dim;
     uint64_t seen = 0, distinct = 0;

@@ -67,6 +67,13 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         *w = piece;
 }
 
+// Logits are computed by who has the head, and read by who has the tokens.
+static bool holds_logits(const stk_session *s)
+{
+    const stk_model *m = &s->engine->model;
+    return stk_model_has_head(m) || stk_model_has_embedding(m);
+}
+
 static void carve_scratch(carver *c, stk_session *s)
 {
     const stk_model *m = &s->engine->model;
@@ -102,7 +109,8 @@ static void carve_scratch(carver *c, stk_session *s)
     s->workers = carve(c, workers, sizeof *s->workers);
     for (uint32_t i = 0; i < workers; i++)
         carve_worker(c, c->base ? &s->workers[i] : NULL, s);
-    s->logits = carve(c, s->logit_rows_max * s->vocab_padded, sizeof *s->logits);
+    s->logits = carve(c, holds_logits(s) ? s->logit_rows_max * s->vocab_padded : 0,
+                      sizeof *s->logits);
     for (uint32_t i = 0; i < s->batch_rows_max && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
 }
@@ -121,30 +129,30 @@ static stk_status take_scratch(stk_session *s)
     return STK_OK;
 }
 
-static uint32_t layer_capacity(const stk_session *s, uint32_t layer, bool full)
+static uint32_t layer_capacity(const stk_session *s, const stk_layer *layer)
 {
-    uint64_t window = s->engine->model.layers[layer].window_tokens, need = s->context_tokens;
+    uint64_t window = layer->window_tokens, need = s->context_tokens;
     // A batch is written before its first row attends, so the ring holds both.
-    if (window != 0 && !full && window + s->batch_rows_max < need)
+    if (window != 0 && !s->full_kv && window + s->batch_rows_max < need)
         need = window + s->batch_rows_max;
     return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
 }
 
-static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer, bool full)
+static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer)
 {
     const stk_model *m = &s->engine->model;
     uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    return 2 * per_token * layer_capacity(s, layer, full) * sizeof(uint16_t);
+    return 2 * per_token * layer_capacity(s, &m->layers[layer]) * sizeof(uint16_t);
 }
 
-static stk_status take_kv(stk_session *s, bool full)
+static stk_status take_kv(stk_session *s)
 {
     const stk_model *m = &s->engine->model;
     s->kv = calloc(m->layer_count, sizeof *s->kv);
     if (!s->kv)
         return STK_NO_MEMORY;
     for (uint32_t i = 0; i < m->layer_count; i++)
-        s->kv_bytes += kv_layer_bytes(s, i, full);
+        s->kv_bytes += kv_layer_bytes(s, i);
     s->kv_pages = stk_pages_alloc(s->kv_bytes);
     if (!s->kv_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY,
@@ -152,8 +160,8 @@ static stk_status take_kv(stk_session *s, bool full)
                         (double)s->kv_bytes / 0x1p30, s->context_tokens);
     uint8_t *at = s->kv_pages;
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        uint64_t bytes = kv_layer_bytes(s, i, full);
-        s->kv[i].capacity_tokens = layer_capacity(s, i, full);
+        uint64_t bytes = kv_layer_bytes(s, i);
+        s->kv[i].capacity_tokens = layer_capacity(s, &m->layers[i]);
         s->kv[i].k = (uint16_t *)(void *)at;
         s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
         at += bytes;
@@ -167,6 +175,7 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     const stk_model *m = &engine->model;
     uint32_t planned = engine->memory.context_tokens;
     s->engine = engine;
+    s->full_kv = options->full_kv;
     s->sequence_count = options->sequence_count ? options->sequence_count : 1;
     s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
     s->context_tokens = options->context_tokens ? options->context_tokens
@@ -196,7 +205,7 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     carve_scratch(&count, &s);
     *out = count.at;
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
-        *out += kv_layer_bytes(&s, i, options->full_kv);
+        *out += kv_layer_bytes(&s, i);
     return STK_OK;
 }
 
@@ -219,7 +228,7 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
                  s->context_tokens, engine->model.context_tokens);
     if (status == STK_OK)
-        status = take_kv(s, options->full_kv);
+        status = take_kv(s);
     if (status == STK_OK)
         status = take_scratch(s);
     if (status == STK_OK)
@@ -339,9 +348,14 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
 
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
 {
-    if (row_index >= s->row_count || s->logit_slot[row_index] == UINT32_MAX)
+    if (row_index >= s->row_count || s->logit_slot[row_index] == UINT32_MAX || !holds_logits(s))
         return NULL;
     return s->logits + s->logit_slot[row_index] * s->vocab_padded;
+}
+
+float *stk_session_hidden(stk_session *s)
+{
+    return s->x;
 }
 
 uint32_t stk_session_length(const stk_session *s, uint32_t sequence)
@@ -355,8 +369,9 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
         return stk_fail(s->engine->log, STK_INVALID, "cannot cut sequence %u to %u tokens",
                         sequence, length_tokens);
     const stk_model *m = &s->engine->model;
-    for (uint32_t i = 0; i < m->layer_count && length_tokens > 0; i++) {
-        uint32_t window = m->layers[i].window_tokens, capacity = s->kv[i].capacity_tokens;
+    for (uint32_t i = 0; i < m->layer_total && length_tokens > 0; i++) { // also those elsewhere
+        uint32_t window = m->all_layers[i].window_tokens;
+        uint32_t capacity = layer_capacity(s, &m->all_layers[i]);
         uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
                                                                         : 0;
         uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity

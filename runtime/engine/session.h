@@ -44,6 +44,10 @@ STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *
 // Borrowed, valid until the next forward.
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
 
+// The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows
+// of a batch there before stk_session_forward; one without the last leaves them there.
+float *stk_session_hidden(stk_session *session);
+
 // Tokens held by a sequence, and dropping its newest ones (length_tokens = 0 clears it).
 // STK_INVALID: longer than it is, or a sliding-window layer no longer holds what is needed.
 uint32_t stk_session_length(const stk_session *session, uint32_t sequence);

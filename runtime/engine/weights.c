@@ -51,7 +51,8 @@ static stk_format format_of(const item *i)
 
 static bool has_own_embedding(const stk_model *model, bool skips_embedding)
 {
-    return model->output != model->token_embd && !skips_embedding;
+    bool is_head = model->output == model->token_embd && stk_model_has_head(model);
+    return stk_model_has_embedding(model) && !is_head && !skips_embedding;
 }
 
 static void list_items(load_job *job, const stk_model *model, stk_weights *w)
@@ -67,6 +68,8 @@ static void list_items(load_job *job, const stk_model *model, stk_weights *w)
         add_matrix(job, l->attn_output, &to->output);
         add_matrix(job, l->router, &to->router);
     }
+    if (!stk_model_has_head(model))
+        return;
     add_vector(job, model->output_norm, &w->output_norm);
     add_matrix(job, model->output, &w->head);
 }
@@ -210,7 +213,8 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
     if (status != STK_OK)
         goto done;
     publish(&job, options->cpu);
-    w.embedding = model->output == model->token_embd ? w.head.matrix : embedding.matrix;
+    w.embedding = has_own_embedding(model, options->skips_embedding) ? embedding.matrix
+                                                                     : w.head.matrix;
 
 done:
     stk_model_file_close(&file);

@@ -23,9 +23,10 @@ typedef struct stk_layer_weights {
 
 typedef struct stk_weights {
     stk_layer_weights *layers; // [layer_count]
-    const float *output_norm;  // [width]
+    const float *output_norm;  // [width]; as the head only where the last layer is
     stk_linear head;
-    stk_matrix embedding; // the head's matrix when tied; no data when read on demand
+    stk_matrix embedding; // the head's matrix when tied; not used when read on demand or when the
+                          // first layer is elsewhere
     void *pages;
     uint64_t bytes;
 } stk_weights;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,7 +111,9 @@ const stk_gguf_tensor *stk_arch_tensor(stk_arch_reader *r, int layer, const char
 
 _Bool stk_arch_alloc_layers(stk_arch_reader *r)
 {
-    r->model->layers = calloc(r->model->layer_count, sizeof *r->model->layers);
+    r->model->layer_total = r->model->layer_count;
+    r->model->all_layers = calloc(r->model->layer_count, sizeof *r->model->layers);
+    r->model->layers = r->model->all_layers;
     if (!r->model->layers && r->status == STK_OK)
         r->status = STK_NO_MEMORY;
     return r->model->layers != NULL;
@@ -169,6 +172,22 @@ stk_status stk_model_load(const stk_gguf *gguf, const stk_log *log, stk_model *o
 
 void stk_model_free(stk_model *model)
 {
-    free(model->layers);
+    free(model->all_layers);
     memset(model, 0, sizeof *model);
+}
+
+void stk_model_cut(stk_model *model, uint32_t first, uint32_t end)
+{
+    assert(first < end && end <= model->layer_total);
+    model->layer_first = first;
+    model->layer_count = end - first;
+    model->layers = model->all_layers + first;
+}
+
+stk_model stk_model_whole(const stk_model *model)
+{
+    stk_model whole = *model;
+    if (whole.all_layers)
+        stk_model_cut(&whole, 0, whole.layer_total);
+    return whole;
 }

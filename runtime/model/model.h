@@ -7,6 +7,7 @@
 #define STK_MODEL_MODEL_H
 
 #include "model/gguf.h"
+#include <stdbool.h>
 
 enum { STK_EXPERTS_MAX = 1024, STK_EXPERTS_USED_MAX = 32, STK_LAYERS_MAX = 1024 };
 
@@ -39,8 +40,10 @@ typedef struct stk_layer {
 typedef struct stk_model {
     const char *architecture; // static, "smallthinker"
     stk_str name;             // general.name or empty; borrowed from the GGUF
-    uint32_t layer_count;
-    uint32_t width; // residual stream
+    uint32_t layer_count;     // of this process; the file's unless it was cut
+    uint32_t layer_first;     // in the file, of layers[0]
+    uint32_t layer_total;     // in the file
+    uint32_t width;           // residual stream
     uint32_t head_dim;
     uint32_t head_count;
     uint32_t kv_head_count; // divides head_count
@@ -57,7 +60,8 @@ typedef struct stk_model {
     const stk_gguf_tensor *token_embd;  // [width, vocab]
     const stk_gguf_tensor *output_norm; // [width]
     const stk_gguf_tensor *output;      // [width, vocab]; token_embd when the head is tied
-    stk_layer *layers;                  // [layer_count], owned
+    stk_layer *layers;                  // [layer_count], part of all_layers
+    stk_layer *all_layers;              // [layer_total], owned
     uint32_t tensors_ignored;           // in the file, unknown to the architecture
 } stk_model;
 
@@ -65,5 +69,21 @@ typedef struct stk_model {
 // untouched and a line names the key or tensor. STK_UNSUPPORTED: no such architecture.
 STK_CHECKED stk_status stk_model_load(const stk_gguf *gguf, const stk_log *log, stk_model *out);
 void stk_model_free(stk_model *model); // clears *model
+
+// Leaves the layers [first, end) of the file, 0 <= first < end <= layer_total: the model of a
+// process that runs a part, in which layers are counted from there.
+void stk_model_cut(stk_model *model, uint32_t first, uint32_t end);
+// The same model with every layer of the file. Borrows; not to be freed.
+stk_model stk_model_whole(const stk_model *model);
+
+// Whether tokens enter here, and whether logits leave here.
+static inline bool stk_model_has_embedding(const stk_model *model)
+{
+    return model->layer_first == 0;
+}
+static inline bool stk_model_has_head(const stk_model *model)
+{
+    return model->layer_first + model->layer_count == model->layer_total;
+}
 
 #endif

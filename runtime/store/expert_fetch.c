@@ -215,7 +215,7 @@ static int make_ready(stk_expert_store *s, const stk_load *load)
 
 static void report(const stk_expert_store *s, const stk_load *load, const stk_read *r, int error)
 {
-    uint32_t layer = load->entry / s->model->expert_count;
+    uint32_t layer = s->model->layer_first + load->entry / s->model->expert_count;
     uint32_t expert = load->entry % s->model->expert_count;
     const char *path = NULL;
     if (load->from_sidecar)
@@ -279,7 +279,8 @@ void stk_store_read_done(void *store, const stk_read *read, int error)
     if (error != 0 && load->from_sidecar) {
         if (error == EILSEQ)
             stk_warn(s->log, "%s: layer %u expert %u does not match its checksum; using the GGUF",
-                     stk_sidecar_path(s->sidecar), load->entry / s->model->expert_count,
+                     stk_sidecar_path(s->sidecar),
+                     s->model->layer_first + load->entry / s->model->expert_count,
                      load->entry % s->model->expert_count);
         retry_from_gguf(s, load);
     } else {

@@ -18,6 +18,7 @@ struct stk_sidecar {
     const stk_log *log;
     int fd;
     uint32_t entry_count, expert_count;
+    uint32_t entry_first; // in the file, of the callers' entry 0
     uint64_t *layer_at;   // [layer_count]: offset of its first expert
     uint64_t *slot_bytes; // [layer_count]
     uint64_t *checksums;  // [entry_count]
@@ -84,9 +85,10 @@ static stk_status read_tables(stk_sidecar *s, const stk_gguf *gguf, const stk_mo
     return status;
 }
 
-stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf, const stk_model *model,
+stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf, const stk_model *part,
                             bool direct, const stk_log *log, stk_sidecar **out)
 {
+    const stk_model whole = stk_model_whole(part), *model = &whole; // as the file is
     int fd = open(path, O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
     if (fd < 0 && errno == ENOENT)
         return STK_IO;
@@ -102,6 +104,7 @@ stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf, const stk_mo
     s->log = log;
     s->expert_count = model->expert_count;
     s->entry_count = model->layer_count * model->expert_count;
+    s->entry_first = part->layer_first * model->expert_count;
     s->path = strdup(path);
     s->layer_at = calloc(model->layer_count, sizeof *s->layer_at);
     s->slot_bytes = calloc(model->layer_count, sizeof *s->slot_bytes);
@@ -136,7 +139,7 @@ void stk_sidecar_close(stk_sidecar **sidecar)
 
 bool stk_sidecar_has(const stk_sidecar *s, uint32_t entry)
 {
-    return !s->dropped[entry];
+    return !s->dropped[s->entry_first + entry];
 }
 
 int stk_sidecar_fd(const stk_sidecar *s)
@@ -151,17 +154,17 @@ const char *stk_sidecar_path(const stk_sidecar *s)
 
 uint64_t stk_sidecar_offset(const stk_sidecar *s, uint32_t entry)
 {
-    uint32_t layer = entry / s->expert_count;
+    uint32_t layer = (s->entry_first + entry) / s->expert_count;
     return s->layer_at[layer] + (entry % s->expert_count) * s->slot_bytes[layer];
 }
 
 bool stk_sidecar_verify(const stk_sidecar *s, uint32_t entry, const void *slot)
 {
-    uint64_t bytes = s->slot_bytes[entry / s->expert_count];
-    return XXH3_64bits(slot, bytes) == s->checksums[entry];
+    uint64_t bytes = s->slot_bytes[(s->entry_first + entry) / s->expert_count];
+    return XXH3_64bits(slot, bytes) == s->checksums[s->entry_first + entry];
 }
 
 void stk_sidecar_drop(stk_sidecar *s, uint32_t entry)
 {
-    s->dropped[entry] = 1;
+    s->dropped[s->entry_first + entry] = 1;
 }

@@ -31,7 +31,8 @@ STK_CHECKED stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf,
                                         stk_sidecar **out);
 void stk_sidecar_close(stk_sidecar **sidecar);
 
-bool stk_sidecar_has(const stk_sidecar *sidecar, uint32_t entry); // layer * expert_count + expert
+// Entries are layer * expert_count + expert, layers counted as in the model it was opened with.
+bool stk_sidecar_has(const stk_sidecar *sidecar, uint32_t entry);
 int stk_sidecar_fd(const stk_sidecar *sidecar);
 const char *stk_sidecar_path(const stk_sidecar *sidecar);
 uint64_t stk_sidecar_offset(const stk_sidecar *sidecar, uint32_t entry);

@@ -51,7 +51,7 @@ static outcome generate(const char *device, uint32_t percent, bool copies, uint3
         o.tokens[i] = best_of(logits, vocab);
         stk_row row = {0, PROMPT + i, o.tokens[i], true};
         if (i == loses_at)
-            stk_gpu_inject_loss(engine->gpu);
+            stk_gpu_device_inject_loss(engine->device);
         assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
         logits = stk_session_logits(session, 0);
     }
