@@ -110,6 +110,25 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     return STK_OK;
 }
 
+// One line for each memory node: its workers, and how much of what it holds is really there.
+static void report_nodes(const stk_engine *engine)
+{
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
+    const stk_weights *w = &engine->weights;
+    uint32_t count;
+    const stk_node *list = stk_nodes_list(nodes, &count);
+    for (uint32_t n = 0; n < count && count > 1; n++) {
+        uint64_t at = w->node_at[n], end = w->node_at[n + 1];
+        stk_nodes_found found = stk_nodes_find(nodes, n, (uint8_t *)w->pages + at, end - at);
+        stk_nodes_found slots = stk_expert_store_find(engine->store, nodes, n);
+        found.touched += slots.touched;
+        found.at_home += slots.at_home;
+        stk_info(engine->log, "node %u: memory %u, %u threads; %.1f %% of its pages are there", n,
+                 list[n].os_index, list[n].worker_count,
+                 found.touched ? 100.0 * found.at_home / found.touched : 0.0);
+    }
+}
+
 stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
@@ -118,8 +137,11 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     engine->log = options->log;
     engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
                                                                : options->guess_layers;
-    stk_team_options team = {
-        .worker_count = options->thread_count, .pin = true, .log = options->log};
+    engine->steal_percent = options->steal_percent < 100 ? options->steal_percent : 100;
+    stk_team_options team = {.worker_count = options->thread_count,
+                             .node_count = options->node_count,
+                             .pin = true,
+                             .log = options->log};
     stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
     if (status == STK_OK)
         status = load_model(engine, options);
@@ -147,6 +169,7 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
              engine->model.expert_count, engine->model.expert_used_count,
              (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
              stk_team_worker_count(engine->team));
+    report_nodes(engine);
     *out = engine;
     return STK_OK;
 }
@@ -184,6 +207,13 @@ uint32_t stk_engine_thread_count(const stk_engine *engine)
     return stk_team_worker_count(engine->team);
 }
 
+uint32_t stk_engine_node_count(const stk_engine *engine)
+{
+    uint32_t count;
+    stk_nodes_list(stk_team_nodes(engine->team), &count);
+    return count;
+}
+
 const char *stk_engine_kernels(const stk_engine *engine)
 {
     return engine->cpu.name;
@@ -197,6 +227,11 @@ uint64_t stk_engine_weight_bytes(const stk_engine *engine)
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine)
 {
     return &engine->memory;
+}
+
+const stk_team *stk_engine_team(const stk_engine *engine)
+{
+    return engine->team;
 }
 
 stk_expert_store *stk_engine_store(stk_engine *engine)

@@ -36,6 +36,7 @@ struct stk_engine {
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
+    uint32_t steal_percent;             // of expert tasks, by other nodes' workers
     stk_memory_plan memory;
     stk_pressure_governor pressure;
     uint64_t pressure_read_ns; // when it was last looked at
@@ -79,6 +80,7 @@ typedef struct stk_expert_scratch {
 // One expert of a layer with what it has to do in this batch.
 typedef struct stk_expert_work {
     uint32_t expert;
+    uint32_t node;         // that holds it
     uint32_t first, count; // its pairs: expert_pairs[first..first+count)
     uint32_t tasks;
     atomic_uint claimed, done;
@@ -127,6 +129,7 @@ struct stk_session {
     float *work_weights;    // [experts]: the router's, of the first row
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
+    atomic_int steal_credit; // hundredths of tasks that may still be taken by other nodes
     stk_route_hook route_hook;
     void *route_hook_user;
     atomic_int failure;          // stk_status of the forward in progress

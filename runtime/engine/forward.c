@@ -4,13 +4,13 @@
 #include <math.h>
 
 // Rows of a matrix are handed out in runs of this many; a multiple of 16.
-enum { ROWS_PER_TAKE = 64 };
+enum { ROWS_PER_TAKE = STK_PART_ROWS };
 
 static void look_up(stk_session *s, uint32_t token, float *x)
 {
     const stk_engine *e = s->engine;
     if (!e->embedding_file) {
-        stk_matrix_dequantize_row(&e->weights.embedding, token, x);
+        stk_linear_dequantize_row(&e->weights.embedding, token, x);
         return;
     }
     // A quantised row is shorter than the floats it becomes, so it can be read to their end.
@@ -65,25 +65,28 @@ typedef struct product {
     size_t stride;
 } product;
 
-static uint32_t takes(const product *p)
+static uint32_t takes(const product *p, uint32_t node)
 {
-    return (p->linear->matrix.rows + ROWS_PER_TAKE - 1) / ROWS_PER_TAKE;
+    return (p->linear->parts[node].matrix.rows + ROWS_PER_TAKE - 1) / ROWS_PER_TAKE;
 }
 
+// Each worker multiplies with rows that its memory node holds.
 static void multiply(stk_worker *worker, const product *products, uint32_t product_count,
                      uint32_t row_count)
 {
-    uint32_t total = 0, task, end;
+    uint32_t node = worker->node, total = 0, task, end;
     for (uint32_t i = 0; i < product_count; i++)
-        total += takes(&products[i]);
-    while (stk_worker_take(worker, total, 1, &task, &end)) {
+        total += takes(&products[i], node);
+    while (stk_worker_take_from(worker, node, total, 1, &task, &end)) {
         const product *p = products;
-        for (; task >= takes(p); p++)
-            task -= takes(p);
-        const stk_matrix *w = &p->linear->matrix;
+        for (; task >= takes(p, node); p++)
+            task -= takes(p, node);
+        const stk_linear_part *part = &p->linear->parts[node];
+        const stk_matrix *w = &part->matrix;
         uint32_t from = task * ROWS_PER_TAKE;
         uint32_t to = w->rows - from < ROWS_PER_TAKE ? w->rows : from + ROWS_PER_TAKE;
-        p->linear->matmul(w, from, to, p->acts, row_count, p->y + from, p->stride);
+        p->linear->matmul(w, from, to, p->acts, row_count, p->y + part->row_first + from,
+                          p->stride);
     }
 }
 

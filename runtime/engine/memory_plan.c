@@ -114,13 +114,14 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
 {
     const stk_model *m = &engine->model;
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
     stk_memory_plan *p = &engine->memory;
     uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
     p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
                        (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
-    p->weights_bytes = stk_weights_bytes(m, false);
+    p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_context(engine, options);
     if (status != STK_OK)
         return status;
@@ -142,7 +143,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
         return STK_OK;
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
-    p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    p->weights_bytes = stk_weights_bytes(m, nodes, p->embedding_on_demand);
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     p->cache_bytes = 0;
     add_up(p);

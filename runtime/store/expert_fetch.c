@@ -36,16 +36,23 @@ void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
     q->tail = index;
 }
 
-// A free slot, or that of the ready, unpinned expert least worth keeping; STK_NONE if all are busy.
-static int32_t take_slot(stk_expert_store *s)
+// A slot for an entry: a free one, or that of the ready, unpinned expert least worth keeping;
+// STK_NONE if all are busy.
+static int32_t take_slot(stk_expert_store *s, uint32_t entry)
 {
-    if (s->slots_used < s->slot_limit)
-        return (int32_t)s->slots_used++;
+    // With several nodes the next free slot may be another node's, and come to be used later.
+    while (s->slots_used < s->slot_limit) {
+        uint32_t fresh = s->slots_used++;
+        if (stk_store_may_hold(s, fresh, entry))
+            return (int32_t)fresh;
+    }
     int32_t victim = STK_NONE;
     bool victim_guessed = true;
     double least = 0;
     for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
         uint32_t owner = s->slot_entry[i];
+        if (!stk_store_may_hold(s, i, entry))
+            continue;
         if (owner == UINT32_MAX)
             return (int32_t)i;
         const stk_entry *e = &s->entries[owner];
@@ -107,6 +114,23 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
     }
 }
 
+// The first expert of a queue that has a slot to go to, and that slot; UINT32_MAX: none. An expert
+// whose node is busy does not hold up those of other nodes.
+static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *slot)
+{
+    uint64_t busy_nodes = 0;
+    for (; index != UINT32_MAX; index = s->entries[index].next) {
+        uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
+        if (busy_nodes & node)
+            continue;
+        *slot = take_slot(s, index);
+        if (*slot != STK_NONE || !s->slot_at)
+            break;
+        busy_nodes |= node;
+    }
+    return index != UINT32_MAX && *slot != STK_NONE ? index : UINT32_MAX;
+}
+
 // Starts loading the most urgent queued expert. False: none, or no slot or staging for it.
 static stk_load *begin_load(stk_expert_store *s)
 {
@@ -127,8 +151,9 @@ static stk_load *begin_load(stk_expert_store *s)
             (urgency == STK_WANT_SPECULATIVE &&
              (idle <= STK_STAGING_COUNT / 2 || s->in_flight > SPECULATIVE_READS_MAX)))
             continue;
-        int32_t slot = take_slot(s);
-        if (slot == STK_NONE)
+        int32_t slot = STK_NONE;
+        index = first_with_slot(s, index, &slot);
+        if (index == UINT32_MAX)
             return NULL;
         stk_entry *e = &s->entries[index];
         stk_store_unlink(s, index);
@@ -137,7 +162,7 @@ static stk_load *begin_load(stk_expert_store *s)
         s->slot_entry[slot] = index;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
         *load = (stk_load){.busy = true, .entry = index, .staging = load->staging};
-        plan_load(s, load, index, s->slots + (uint64_t)slot * s->slot_bytes);
+        plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
     return NULL;
@@ -199,7 +224,7 @@ static int make_ready(stk_expert_store *s, const stk_load *load)
 {
     stk_entry *e = &s->entries[load->entry];
     uint32_t layer = load->entry / s->model->expert_count;
-    uint8_t *slot = s->slots + (uint64_t)e->slot * s->slot_bytes;
+    uint8_t *slot = stk_store_slot(s, (uint32_t)e->slot);
     if (load->from_sidecar) {
         if (!e->verified && !stk_sidecar_verify(s->sidecar, load->entry, slot))
             return EILSEQ;
@@ -235,7 +260,7 @@ static void retry_from_gguf(stk_expert_store *s, stk_load *load)
     uint32_t entry = load->entry;
     int32_t slot = s->entries[entry].slot;
     *load = (stk_load){.busy = true, .entry = entry, .staging = load->staging};
-    plan_load(s, load, entry, s->slots + (uint64_t)slot * s->slot_bytes);
+    plan_load(s, load, entry, stk_store_slot(s, (uint32_t)slot));
 }
 
 static void publish(stk_expert_store *s, stk_load *load, int error)
