@@ -6,31 +6,30 @@
 // Rows of a matrix are handed out in runs of this many; a multiple of 16.
 enum { ROWS_PER_TAKE = STK_PART_ROWS };
 
-static void look_up(stk_session *s, uint32_t token, float *x)
+static void look_up(stk_session *s, const stk_expert_scratch *w, uint32_t token, float *x)
 {
     const stk_engine *e = s->engine;
     if (!e->embedding_file) {
         stk_linear_dequantize_row(&e->weights.embedding, token, x);
         return;
     }
-    // A quantised row is shorter than the floats it becomes, so it can be read to their end.
     const stk_type *type = e->model.token_embd->type;
     uint64_t bytes = stk_type_row_bytes(type, e->model.width);
-    uint8_t row[(1 << 17) * sizeof(float)];
-    stk_status status = stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes,
-                                            bytes, row);
+    const void *row;
+    stk_status status = stk_model_file_view(e->embedding_file, e->model.token_embd, token * bytes,
+                                            bytes, w->embedding, &row);
     if (status == STK_OK)
         type->dequantize(row, x, e->model.width);
     else
         atomic_store(&s->failure, (int)status);
 }
 
-static void embed_row(stk_session *s, uint32_t row)
+static void embed_row(stk_session *s, const stk_expert_scratch *w, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_row *r = &s->rows[row];
     if (stk_model_has_embedding(m)) // else the layers before have left their output there
-        look_up(s, (uint32_t)r->token, s->x + (size_t)row * m->width);
+        look_up(s, w, (uint32_t)r->token, s->x + (size_t)row * m->width);
     uint32_t half = m->rope_dim / 2;
     float *cosines = s->rope + (size_t)row * m->rope_dim, *sines = cosines + half;
     for (uint32_t i = 0; i < half; i++) {
@@ -150,7 +149,7 @@ void stk_forward_worker(stk_worker *worker, void *argument)
     uint32_t row, end;
     stk_meter_begin(s, worker);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-        embed_row(s, row);
+        embed_row(s, &s->workers[worker->index], row);
         norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
     }
     stk_phase_end(s, worker, m->layer_count, STK_PHASE_EMBED);

@@ -96,8 +96,6 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
 {
     const stk_model *m = s->model;
     uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
-    load->piece_count = 0;
-    load->from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
     if (load->from_sidecar) {
         plan_piece(s, load, stk_sidecar_fd(s->sidecar), stk_sidecar_offset(s->sidecar, index),
                    s->layouts[layer].slot_bytes, slot);
@@ -114,8 +112,28 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
     }
 }
 
-// The first expert of a queue that has a slot to go to, and that slot; UINT32_MAX: none. An expert
-// whose node is busy does not hold up those of other nodes.
+// A staging buffer that no load uses; NULL: none.
+static uint8_t *free_staging(const stk_expert_store *s)
+{
+    for (uint32_t i = 0; i < s->staging_count; i++) {
+        uint8_t *staging = s->staging + i * s->staging_bytes;
+        bool used = false;
+        for (int j = 0; j < STK_STAGING_COUNT; j++)
+            used |= s->loads[j].busy && s->loads[j].staging == staging;
+        if (!used)
+            return staging;
+    }
+    return NULL;
+}
+
+static bool is_in_sidecar(const stk_expert_store *s, uint32_t index)
+{
+    return s->sidecar && stk_sidecar_has(s->sidecar, index);
+}
+
+// The first expert of a queue, from `index` on, that has a slot to go to, and that slot;
+// UINT32_MAX: none, or no staging for it. An expert whose memory node is busy does not hold up
+// those of other nodes.
 static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *slot)
 {
     uint64_t busy_nodes = 0;
@@ -123,15 +141,19 @@ static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *sl
         uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
         if (busy_nodes & node)
             continue;
+        if (!is_in_sidecar(s, index) && !free_staging(s))
+            return UINT32_MAX;
         *slot = take_slot(s, index);
-        if (*slot != STK_NONE || !s->slot_at)
-            break;
+        if (*slot != STK_NONE)
+            return index;
+        if (!s->slot_at)
+            return UINT32_MAX;
         busy_nodes |= node;
     }
-    return index != UINT32_MAX && *slot != STK_NONE ? index : UINT32_MAX;
+    return UINT32_MAX;
 }
 
-// Starts loading the most urgent queued expert. False: none, or no slot or staging for it.
+// Starts loading the most urgent queued expert. NULL: none, or no slot or staging for it.
 static stk_load *begin_load(stk_expert_store *s)
 {
     stk_load *load = NULL;
@@ -161,7 +183,11 @@ static stk_load *begin_load(stk_expert_store *s)
         e->load = (int32_t)(load - s->loads);
         s->slot_entry[slot] = index;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        *load = (stk_load){.busy = true, .entry = index, .staging = load->staging};
+        bool from_sidecar = is_in_sidecar(s, index);
+        *load = (stk_load){.busy = true,
+                           .entry = index,
+                           .from_sidecar = from_sidecar,
+                           .staging = from_sidecar ? NULL : free_staging(s)};
         plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
@@ -253,14 +279,18 @@ static void report(const stk_expert_store *s, const stk_load *load, const stk_re
               error == ENODATA ? "the file has become shorter" : strerror(error));
 }
 
-// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it.
+// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it. It queues
+// again, because that way needs staging.
 static void retry_from_gguf(stk_expert_store *s, stk_load *load)
 {
+    stk_entry *e = &s->entries[load->entry];
     stk_sidecar_drop(s->sidecar, load->entry);
-    uint32_t entry = load->entry;
-    int32_t slot = s->entries[entry].slot;
-    *load = (stk_load){.busy = true, .entry = entry, .staging = load->staging};
-    plan_load(s, load, entry, stk_store_slot(s, (uint32_t)slot));
+    s->slot_entry[e->slot] = UINT32_MAX;
+    e->slot = STK_NONE;
+    e->load = STK_NONE;
+    atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
+    stk_store_enqueue(s, load->entry, (stk_want)e->urgency);
+    load->busy = false;
 }
 
 static void publish(stk_expert_store *s, stk_load *load, int error)
