@@ -140,7 +140,7 @@ static void test_pages(void **state)
 enum { ITEMS = 211, PHASES = 40 };
 
 typedef struct work {
-    uint32_t counts[4][ITEMS], all[ITEMS]; // plain: an item is its taker's alone
+    uint32_t counts[4][ITEMS], near[4][ITEMS], all[ITEMS]; // plain: an item is its taker's alone
 } work;
 
 static void take_own(stk_worker *worker, void *argument)
@@ -154,6 +154,10 @@ static void take_own(stk_worker *worker, void *argument)
         stk_worker_barrier(worker);
         while (stk_worker_take(worker, ITEMS, 1, &begin, &end))
             w->all[begin]++;
+        stk_worker_barrier(worker);
+        while (stk_worker_take_near(worker, ITEMS - worker->node, 3, &begin, &end))
+            for (uint32_t i = begin; i < end; i++)
+                w->near[worker->node][i]++;
         stk_worker_barrier(worker);
     }
 }
@@ -172,8 +176,11 @@ static void test_take_from(void **state)
         assert_int_equal(nodes, count);
         stk_team_run(team, take_own, &w);
         for (uint32_t n = 0; n < 4; n++)
-            for (uint32_t i = 0; i < ITEMS; i++)
-                assert_int_equal(w.counts[n][i], n < count && i < ITEMS - n ? PHASES : 0);
+            for (uint32_t i = 0; i < ITEMS; i++) {
+                uint32_t want = n < count && i < ITEMS - n ? PHASES : 0;
+                assert_int_equal(w.counts[n][i], want);
+                assert_int_equal(w.near[n][i], want);
+            }
         for (uint32_t i = 0; i < ITEMS; i++)
             assert_int_equal(w.all[i], PHASES);
         stk_team_close(&team);

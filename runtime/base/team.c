@@ -12,9 +12,16 @@
 // sleeping between them would cost more than the work. About 50 us on current machines.
 enum { SPINS_MAX = 2000 };
 
+// Whoever has finished its own stretch looks at so many others: with hundreds of workers, looking
+// at all would cost more than it gives.
+enum { NEIGHBOURS_HELPED = 8 };
+
 typedef struct member {
     _Alignas(64) stk_worker worker;
     pthread_t thread;
+    // What is handed out of its own stretch, in even and odd phases. Reset by the member when it
+    // arrives at the end of the phase between: everybody is done with the one before.
+    _Alignas(64) atomic_uint taken[2];
 } member;
 
 // Where the workers of one node take their work.
@@ -68,9 +75,11 @@ static void wait_for_phase_after(stk_team *team, unsigned seen)
     pthread_mutex_unlock(&team->lock);
 }
 
-static void arrive(stk_team *team)
+static void arrive(member *self)
 {
+    stk_team *team = self->worker.team;
     unsigned seen = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_store_explicit(&self->taken[(seen + 1) & 1], 0, memory_order_relaxed);
     // acq_rel: the last to arrive has seen what every other wrote, and passes it on.
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 <
         team->worker_count) {
@@ -89,10 +98,14 @@ static void arrive(stk_team *team)
 
 void stk_worker_barrier(stk_worker *worker)
 {
-    if (worker->worker_count > 1)
-        arrive(worker->team);
-    else // nobody to wait for, but the next phase's hand-out starts afresh
-        hand_out_afresh(worker->team, 0);
+    member *self = &worker->team->members[worker->index];
+    if (worker->worker_count > 1) {
+        arrive(self);
+        return;
+    }
+    // Nobody to wait for, but the next phase's hand-out starts afresh.
+    hand_out_afresh(worker->team, 0);
+    atomic_store_explicit(&self->taken[0], 0, memory_order_relaxed);
 }
 
 static bool take(atomic_uint *taken, uint32_t total, uint32_t chunk, uint32_t *begin, uint32_t *end)
@@ -124,6 +137,32 @@ bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uin
     return take(&taken[phase & 1], total, chunk, begin, end);
 }
 
+void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
+{
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    *begin = (uint32_t)((uint64_t)total * at / count);
+    *end = (uint32_t)((uint64_t)total * (at + 1) / count);
+}
+
+bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                          uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    for (uint32_t i = 0; i < count && i <= NEIGHBOURS_HELPED; i++) {
+        member *other = &team->members[worker->node_first + (at + i) % count];
+        uint32_t first, last;
+        stk_worker_stretch(&other->worker, total, &first, &last);
+        if (!take(&other->taken[phase & 1], last - first, chunk, begin, end))
+            continue;
+        *begin += first;
+        *end += first;
+        return true;
+    }
+    return false;
+}
+
 static void *worker_main(void *argument)
 {
     member *self = argument;
@@ -133,11 +172,11 @@ static void *worker_main(void *argument)
     if (team->pin && !stk_nodes_bind(team->nodes, self->worker.index))
         stk_debug(team->log, "worker %u: cannot be bound to a core", self->worker.index);
     for (;;) {
-        arrive(team); // a job begins
+        arrive(self); // a job begins
         if (team->stop)
             return NULL;
         team->job(&self->worker, team->argument);
-        arrive(team); // and ends
+        arrive(self); // and ends
     }
 }
 
@@ -145,13 +184,10 @@ void stk_team_run(stk_team *team, stk_team_job job, void *argument)
 {
     team->job = job;
     team->argument = argument;
-    if (team->worker_count > 1)
-        arrive(team);
-    else
-        stk_worker_barrier(&team->members[0].worker);
+    stk_worker_barrier(&team->members[0].worker);
     job(&team->members[0].worker, argument);
     if (team->worker_count > 1)
-        arrive(team);
+        arrive(&team->members[0]);
 }
 
 // Ends the workers 1..started of a team whose barrier expects exactly them and the caller.
@@ -159,7 +195,7 @@ static void stop_workers(stk_team *team, uint32_t started)
 {
     team->stop = true;
     if (started > 0)
-        arrive(team);
+        arrive(&team->members[0]);
     for (uint32_t i = 1; i <= started; i++)
         pthread_join(team->members[i].thread, NULL);
 }
@@ -198,7 +234,6 @@ static stk_status open_nodes(stk_team *team, const stk_team_options *options)
     if (status != STK_OK)
         return status;
     team->worker_count = stk_nodes_worker_count(team->nodes);
-    stk_nodes_list(team->nodes, &team->node_count);
     return STK_OK;
 }
 

@@ -21,7 +21,8 @@ typedef struct stk_worker {
     stk_team *team;
     uint32_t index; // 0..worker_count-1
     uint32_t worker_count;
-    uint32_t node; // its memory node, of base/nodes.h
+    uint32_t node;                     // its memory node, of base/nodes.h
+    uint32_t node_first, node_workers; // that node's workers
 } stk_worker;
 
 typedef struct stk_team_options {
@@ -57,5 +58,13 @@ bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_
 // uses it, nothing is taken by stk_worker_take.
 bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uint32_t chunk,
                           uint32_t *begin, uint32_t *end);
+
+// The same for the pieces [0, total) of the worker's own memory node, which may be more than those
+// of another; each worker goes through a stretch of its own first and then helps its neighbours:
+// two cores that take turns in one stream of memory get less of it than each in its own.
+bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                          uint32_t *end);
+// That stretch.
+void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end);
 
 #endif
