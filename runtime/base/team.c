@@ -244,8 +244,12 @@ static stk_status take_members(stk_team *team)
     if (!team->members)
         return STK_NO_MEMORY;
     memset(team->members, 0, sizeof *team->members * count);
-    for (uint32_t i = 0; i < count; i++)
-        team->members[i].worker = (stk_worker){team, i, count, stk_nodes_of_worker(team->nodes, i)};
+    const stk_node *nodes = stk_nodes_list(team->nodes, &team->node_count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t node = stk_nodes_of_worker(team->nodes, i);
+        team->members[i].worker = (stk_worker){
+            team, i, count, node, nodes[node].worker_first, nodes[node].worker_count};
+    }
     if (team->node_count == 1)
         return STK_OK;
     team->node_work = aligned_alloc(64, sizeof *team->node_work * team->node_count);
