@@ -79,7 +79,8 @@ typedef struct stk_plan_model {
     // Share of the missing experts whose reads were started by a guess of at most 1.. layers ahead,
     // and experts read for nothing meanwhile, as a share of those missing.
     double guess_recall[STK_PLAN_GUESS_MAX + 1], guess_waste[STK_PLAN_GUESS_MAX + 1];
-    stk_skew skew; // which experts are used how much
+    stk_skew skew;         // which experts are used how much
+    uint32_t usage_tokens; // that this was recorded over; 0: assumed
 } stk_plan_model;
 
 // What is given; STK_PLAN_OPEN leaves it to the plan.

@@ -172,6 +172,7 @@ stk_status stk_team_open(const stk_team_options *options, stk_team **out)
     if (count == 0) {
         count = stk_cores_count(team->cores);
         count = count < STK_TEAM_WORKERS_MAX ? count : STK_TEAM_WORKERS_MAX;
+        count = options->auto_max && options->auto_max < count ? options->auto_max : count;
     }
     if (count > STK_TEAM_WORKERS_MAX) {
         status = stk_fail(options->log, STK_INVALID,

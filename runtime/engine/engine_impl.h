@@ -10,6 +10,7 @@
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
+#include "scheduler/plan.h"
 #include "store/expert_store.h"
 #include "store/model_file.h"
 #include "store/pressure.h"
@@ -37,6 +38,10 @@ struct stk_engine {
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
+    bool is_planned; // the next three count
+    stk_plan plan;
+    stk_plan_model plan_model;
+    uint32_t workers_assumed; // while sizes are taken for a plan; 0: the team's
     stk_pressure_governor pressure;
     uint64_t pressure_read_ns; // when it was last looked at
 };
@@ -149,6 +154,10 @@ STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_o
                                          uint64_t *out);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
+
+// Fills plan and plan_model from options->machine and the model; needs a team. STK_NO_MEMORY: as
+// above.
+STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *options);
 
 // One layer's phases, each called by every worker between barriers.
 void stk_forward_worker(stk_worker *worker, void *session);

@@ -177,7 +177,9 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     s->engine = engine;
     s->full_kv = options->full_kv;
     s->sequence_count = options->sequence_count ? options->sequence_count : 1;
-    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
+    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max
+                        : engine->is_planned    ? engine->plan.choices.batch_rows
+                                                : BATCH_ROWS_DEFAULT;
     s->context_tokens = options->context_tokens ? options->context_tokens
                         : planned               ? planned
                                                 : m->context_tokens;
