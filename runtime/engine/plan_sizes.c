@@ -19,12 +19,12 @@ static const double ACTIVE_FRACTION = 0.4;
 static const double RECALL_NEXT = 0.80, RECALL_MOST = 0.90, WASTE_PER_LAYER = 0.05;
 
 static stk_status session_bytes(stk_engine *engine, const stk_session_options *wanted,
-                                uint32_t rows, uint32_t workers, uint64_t *out)
+                                uint32_t rows, uint32_t workers, uint64_t *out, uint64_t *least)
 {
     stk_session_options session = *wanted;
     session.batch_rows_max = rows;
     engine->workers_assumed = workers;
-    stk_status status = stk_session_bytes(engine, &session, out);
+    stk_status status = stk_session_bytes(engine, &session, out, least);
     engine->workers_assumed = 0;
     return status;
 }
@@ -33,18 +33,19 @@ static stk_status session_bytes(stk_engine *engine, const stk_session_options *w
 static stk_status count_session(stk_engine *engine, const stk_session_options *session,
                                 stk_plan_model *m)
 {
-    uint64_t few, many, another;
-    stk_status status = session_bytes(engine, session, ROWS_FEW, 1, &few);
+    uint64_t few, many, another, least, unused;
+    stk_status status = session_bytes(engine, session, ROWS_FEW, 1, &few, &least);
     if (status == STK_OK)
-        status = session_bytes(engine, session, ROWS_MANY, 1, &many);
+        status = session_bytes(engine, session, ROWS_MANY, 1, &many, &unused);
     if (status == STK_OK)
-        status = session_bytes(engine, session, ROWS_FEW, 2, &another);
+        status = session_bytes(engine, session, ROWS_FEW, 2, &another, &unused);
     if (status != STK_OK)
         return status;
     m->session_row_bytes = (many - few + ROWS_MANY - ROWS_FEW - 1) / (ROWS_MANY - ROWS_FEW);
     m->session_worker_bytes = another - few;
     uint64_t counted = ROWS_FEW * m->session_row_bytes + m->session_worker_bytes;
     m->session_bytes = few > counted ? few - counted : 0;
+    m->session_least_bytes = least > m->session_worker_bytes ? least - m->session_worker_bytes : 0;
     return STK_OK;
 }
 
@@ -141,25 +142,18 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
     return status == STK_OK ? count_usage(engine, options, out) : status;
 }
 
-// The memory plan with the options as they are chooses the context; with the smallest batch, when
-// the usual one does not fit.
+// The memory plan with the options as they are chooses the context.
 static stk_status choose_context(stk_engine *engine, const stk_engine_options *options,
                                  stk_session_options *session)
 {
     stk_engine_options trial = *options;
     const stk_log *log = engine->log;
-    uint32_t rows = session->batch_rows_max;
     trial.planned_session = session;
     engine->log = NULL;
     stk_status status = stk_memory_plan_make(engine, &trial);
-    if (status == STK_NO_MEMORY && rows == 0) {
-        session->batch_rows_max = 16;
-        status = stk_memory_plan_make(engine, &trial);
-    }
     engine->log = log;
     if (status == STK_NO_MEMORY) // once more, to say what is needed
         return stk_memory_plan_make(engine, &trial);
-    session->batch_rows_max = rows;
     session->context_tokens = engine->memory.context_tokens;
     return status;
 }
