@@ -7,7 +7,7 @@
 
 enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
 enum { LAYERS_MAX = 1024 };
-enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 4, INFLIGHT_MAX = 64 };
+enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 8, INFLIGHT_MAX = 64 };
 static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
 
 static const uint32_t batches[] = {16, 32, 64, 128, 256, 512, 1024, 2048};

@@ -200,6 +200,8 @@ static error_t load_config(parse *p)
         return mistake(p, "--config can be given only once");
     if (stk_config_open(p->config_path, &options, &log, a->config) != STK_OK)
         return EINVAL;
+    if (a->origins)
+        a->origins->config_path = p->config_path;
     for (uint32_t i = 0; i < p->option_count; i++)
         if (p->given[i] &&
             stk_option_parse(p->source[i], p->given[i], p->target[i], error) != STK_OK)
@@ -253,7 +255,7 @@ bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, 
     if (arguments->config)
         *arguments->config = NULL;
     if (arguments->origins)
-        arguments->origins->count = 0;
+        *arguments->origins = (stk_argument_origins){0};
     for (uint32_t b = 0; b < arguments->binding_count; b++)
         stk_options_set_defaults(arguments->bindings[b].table, arguments->bindings[b].target);
     for (uint32_t i = 0; i < arguments->positional_max; i++)

@@ -18,6 +18,7 @@ typedef struct stk_argument_origin {
 enum { STK_ARGUMENT_ORIGINS_MAX = 64 };
 
 typedef struct stk_argument_origins {
+    const char *config_path; // NULL: no file
     stk_argument_origin items[STK_ARGUMENT_ORIGINS_MAX];
     uint32_t count;
 } stk_argument_origins;

@@ -15,7 +15,7 @@ typedef struct topo_options {
 static const stk_option topo_table_options[] = {
     {.flag = "probe",
      .type = STK_OPTION_BOOL,
-     .doc = "measure memory, processors and disk, unless it was done before",
+     .doc = "measure memory, processors and disk, unless it was done before, and GPUs' memory",
      FIELD(has_probe)},
     {.flag = "refresh",
      .type = STK_OPTION_BOOL,
@@ -69,8 +69,13 @@ static stk_status show_this(const topo_options *o, stk_topo *topo, const stk_log
         stk_probe_cache_store(cache, topo->machine, &results, log);
     if (is_known)
         topo->results = &results;
+    stk_topo_gpus *gpus = malloc(sizeof *gpus);
+    if (gpus)
+        stk_topo_gpus_find(gpus, o->has_probe, log);
+    topo->gpus = gpus;
     if (status == STK_OK)
         status = show(o, topo);
+    free(gpus);
     stk_probe_results_free(&results);
     free(cache);
     return status;

@@ -35,11 +35,18 @@ static uint64_t resident_now_bytes(void)
     return read_number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
-// What the system can give without pushing others out; a control group may allow less.
-static uint64_t available_bytes(stk_limits *limits)
+// What can be had without pushing others out, and what nobody gets more than: of the machine that
+// is planned for, else of this one, where a control group may allow less.
+static void read_limits(const stk_engine *engine, const stk_engine_options *options,
+                        stk_limits *limits)
 {
+    const stk_plan_machine *machine = options->machine;
     stk_limits_read("", NULL, limits);
-    return limits->memory_available_bytes;
+    if (machine && engine->is_planning) {
+        limits->memory_available_bytes = machine->memory_available_bytes;
+        limits->memory_limit_bytes = machine->memory_hard_bytes ? machine->memory_hard_bytes
+                                                                : STK_LIMIT_NONE;
+    }
 }
 
 // A control group kills whoever takes more than it allows, whatever the user asked for.
@@ -187,16 +194,18 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
 {
     const stk_model *m = &engine->model;
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
     stk_memory_plan *p = &engine->memory;
     uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
     stk_limits limits;
-    uint64_t available = available_bytes(&limits);
+    read_limits(engine, options, &limits);
+    uint64_t available = limits.memory_available_bytes;
     heed_hard_limit(engine, &limits);
     p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
                        (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
-    p->weights_bytes = stk_weights_bytes(m, false);
+    p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)
         status = choose_context(engine, options);
@@ -221,7 +230,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
         return STK_OK;
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
-    p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    p->weights_bytes = stk_weights_bytes(m, nodes, p->embedding_on_demand);
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     fit_experts(p, slot_bytes);
     while (p->slots < stk_expert_store_slots_min(m) && shrink_session(p, options)) {

@@ -124,6 +124,7 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
 {
     const stk_model *m = &engine->model;
     const stk_memory_plan *memory = &engine->memory;
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
     *out = (stk_plan_model){
         .layer_count = m->layer_count,
         .width = m->width,
@@ -131,8 +132,8 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
         .expert_count = m->expert_count,
         .expert_used_count = m->expert_used_count,
         .program_bytes = memory->program_bytes,
-        .dense_bytes = stk_weights_bytes(m, false),
-        .dense_limited_bytes = stk_weights_bytes(m, m->output != m->token_embd),
+        .dense_bytes = stk_weights_bytes(m, nodes, false),
+        .dense_limited_bytes = stk_weights_bytes(m, nodes, m->output != m->token_embd),
         .staging_bytes = stk_expert_store_overhead_bytes(m),
         .context_tokens = memory->context_tokens,
     };
@@ -169,7 +170,9 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
     if (options->planned_session)
         session = *options->planned_session;
     uint32_t rows = session.batch_rows_max;
+    engine->is_planning = true;
     stk_status status = choose_context(engine, options, &session);
+    engine->is_planning = false;
     if (status == STK_OK)
         status = count_model(engine, options, &session, &engine->plan_model);
     if (status != STK_OK)
@@ -194,4 +197,28 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
                         (engine->plan.least_bytes + (1 << 20) - 1) >> 20);
     engine->is_planned = true;
     return status;
+}
+
+stk_status stk_engine_plan(const stk_engine_options *options, stk_plan *plan, stk_plan_model *model)
+{
+    stk_engine *engine = calloc(1, sizeof *engine);
+    if (!engine)
+        return STK_NO_MEMORY;
+    stk_status status = stk_engine_prepare(engine, options);
+    if (status == STK_OK) {
+        *plan = engine->plan;
+        *model = engine->plan_model;
+    }
+    stk_engine_close(&engine);
+    return status;
+}
+
+const stk_plan *stk_engine_planned(const stk_engine *engine)
+{
+    return engine->is_planned ? &engine->plan : NULL;
+}
+
+const stk_plan_model *stk_engine_plan_model(const stk_engine *engine)
+{
+    return engine->is_planned ? &engine->plan_model : NULL;
 }

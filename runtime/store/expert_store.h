@@ -84,6 +84,13 @@ void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
 
+// With several memory nodes (those of the team), an expert has a home: it is kept in a slot of that
+// node, for its workers. Nodes have about the same number of a layer's experts per worker.
+uint32_t stk_expert_store_node(const stk_expert_store *store, uint32_t layer, uint32_t expert);
+// Where the pages of a node's slots are. Nothing is found with one node.
+stk_nodes_found stk_expert_store_find(const stk_expert_store *store, const stk_nodes *nodes,
+                                      uint32_t node);
+
 // Changes how many slots are in use, at most those taken at open and at least the minimum; the
 // memory of the others goes back to the system, after waiting for reads into it. Call between
 // forward passes. Returns the number.
