@@ -224,9 +224,10 @@ static stk_status open_nodes(stk_team *team, const stk_team_options *options)
     if (options->worker_count > STK_TEAM_WORKERS_MAX)
         return stk_fail(options->log, STK_INVALID, "%u threads asked for, at most %u are possible",
                         options->worker_count, (unsigned)STK_TEAM_WORKERS_MAX);
+    uint32_t most = options->worker_count == 0 ? options->auto_max : 0;
     const stk_nodes_options nodes = {
         .worker_count = options->worker_count,
-        .worker_max = STK_TEAM_WORKERS_MAX,
+        .worker_max = most && most < STK_TEAM_WORKERS_MAX ? most : STK_TEAM_WORKERS_MAX,
         .node_count = options->node_count,
         .log = options->log,
     };

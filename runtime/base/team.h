@@ -26,7 +26,8 @@ typedef struct stk_worker {
 } stk_worker;
 
 typedef struct stk_team_options {
-    uint32_t worker_count; // 1..STK_TEAM_WORKERS_MAX; 0: one per core this process may use
+    uint32_t worker_count; // 1..STK_TEAM_WORKERS_MAX; 0: one per core this process may use,
+    uint32_t auto_max;     // but then no more than these; 0: no matter
     uint32_t node_count;   // memory nodes to keep apart, as in stk_nodes_options; 0: the machine's
     bool pin;              // bind each worker to a core of its own, the caller's thread too
     const stk_log *log;    // borrowed; NULL: silent
