@@ -6,22 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cores.h"
 #include "base/pause.h"
 
 // A waiting worker spins this long before it sleeps: decode phases are microseconds apart, so
 // sleeping between them would cost more than the work. About 50 us on current machines.
 enum { SPINS_MAX = 2000 };
 
+// Whoever has finished its own stretch looks at so many others: with hundreds of workers, looking
+// at all would cost more than it gives.
+enum { NEIGHBOURS_HELPED = 8 };
+
 typedef struct member {
     _Alignas(64) stk_worker worker;
     pthread_t thread;
+    // What is handed out of its own stretch, in even and odd phases. Reset by the member when it
+    // arrives at the end of the phase between: everybody is done with the one before.
+    _Alignas(64) atomic_uint taken[2];
 } member;
+
+// Where the workers of one node take their work.
+typedef struct hand_out {
+    _Alignas(64) atomic_uint taken[2]; // next index, in even and odd phases
+} hand_out;
 
 struct stk_team {
     uint32_t worker_count;
     bool pin;
-    stk_cores *cores;
+    stk_nodes *nodes;
     const stk_log *log;
     member *members; // [worker_count]; members[0] is the caller
 
@@ -31,6 +42,8 @@ struct stk_team {
     _Alignas(64) atomic_uint phase;
     _Alignas(64) atomic_uint taken[2]; // next index to hand out, in even and odd phases
     atomic_uint sleepers;              // workers that may be waiting on `wake`
+    uint32_t node_count;
+    hand_out *node_work; // [node_count]; NULL with one node, which uses `taken`
 
     stk_team_job job; // written before the phase that starts it is published
     void *argument;
@@ -38,6 +51,13 @@ struct stk_team {
     pthread_mutex_t lock;
     pthread_cond_t wake;
 };
+
+static void hand_out_afresh(stk_team *team, unsigned phase)
+{
+    atomic_store_explicit(&team->taken[phase & 1], 0, memory_order_relaxed);
+    for (uint32_t n = 0; team->node_work && n < team->node_count; n++)
+        atomic_store_explicit(&team->node_work[n].taken[phase & 1], 0, memory_order_relaxed);
+}
 
 static void wait_for_phase_after(stk_team *team, unsigned seen)
 {
@@ -55,9 +75,11 @@ static void wait_for_phase_after(stk_team *team, unsigned seen)
     pthread_mutex_unlock(&team->lock);
 }
 
-static void arrive(stk_team *team)
+static void arrive(member *self)
 {
+    stk_team *team = self->worker.team;
     unsigned seen = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_store_explicit(&self->taken[(seen + 1) & 1], 0, memory_order_relaxed);
     // acq_rel: the last to arrive has seen what every other wrote, and passes it on.
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 <
         team->worker_count) {
@@ -65,7 +87,7 @@ static void arrive(stk_team *team)
         return;
     }
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->taken[(seen + 1) & 1], 0, memory_order_relaxed);
+    hand_out_afresh(team, seen + 1);
     atomic_store(&team->phase, seen + 1);
     if (atomic_load(&team->sleepers) > 0) {
         pthread_mutex_lock(&team->lock);
@@ -76,18 +98,18 @@ static void arrive(stk_team *team)
 
 void stk_worker_barrier(stk_worker *worker)
 {
-    if (worker->worker_count > 1)
-        arrive(worker->team);
-    else // nobody to wait for, but the next phase's hand-out starts afresh
-        atomic_store_explicit(&worker->team->taken[0], 0, memory_order_relaxed);
+    member *self = &worker->team->members[worker->index];
+    if (worker->worker_count > 1) {
+        arrive(self);
+        return;
+    }
+    // Nobody to wait for, but the next phase's hand-out starts afresh.
+    hand_out_afresh(worker->team, 0);
+    atomic_store_explicit(&self->taken[0], 0, memory_order_relaxed);
 }
 
-bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
-                     uint32_t *end)
+static bool take(atomic_uint *taken, uint32_t total, uint32_t chunk, uint32_t *begin, uint32_t *end)
 {
-    stk_team *team = worker->team;
-    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    atomic_uint *taken = &team->taken[phase & 1];
     if (atomic_load_explicit(taken, memory_order_relaxed) >= total)
         return false;
     unsigned from = atomic_fetch_add_explicit(taken, chunk, memory_order_relaxed);
@@ -98,20 +120,63 @@ bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_
     return true;
 }
 
+bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                     uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    return take(&team->taken[phase & 1], total, chunk, begin, end);
+}
+
+bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uint32_t chunk,
+                          uint32_t *begin, uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_uint *taken = team->node_work ? team->node_work[node].taken : team->taken;
+    return take(&taken[phase & 1], total, chunk, begin, end);
+}
+
+void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
+{
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    *begin = (uint32_t)((uint64_t)total * at / count);
+    *end = (uint32_t)((uint64_t)total * (at + 1) / count);
+}
+
+bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                          uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    for (uint32_t i = 0; i < count && i <= NEIGHBOURS_HELPED; i++) {
+        member *other = &team->members[worker->node_first + (at + i) % count];
+        uint32_t first, last;
+        stk_worker_stretch(&other->worker, total, &first, &last);
+        if (!take(&other->taken[phase & 1], last - first, chunk, begin, end))
+            continue;
+        *begin += first;
+        *end += first;
+        return true;
+    }
+    return false;
+}
+
 static void *worker_main(void *argument)
 {
     member *self = argument;
     stk_team *team = self->worker.team;
     pthread_mutex_lock(&team->lock); // held by start_workers until worker_count is final
     pthread_mutex_unlock(&team->lock);
-    if (team->pin && !stk_cores_bind(team->cores, self->worker.index))
+    if (team->pin && !stk_nodes_bind(team->nodes, self->worker.index))
         stk_debug(team->log, "worker %u: cannot be bound to a core", self->worker.index);
     for (;;) {
-        arrive(team); // a job begins
+        arrive(self); // a job begins
         if (team->stop)
             return NULL;
         team->job(&self->worker, team->argument);
-        arrive(team); // and ends
+        arrive(self); // and ends
     }
 }
 
@@ -119,13 +184,10 @@ void stk_team_run(stk_team *team, stk_team_job job, void *argument)
 {
     team->job = job;
     team->argument = argument;
-    if (team->worker_count > 1)
-        arrive(team);
-    else
-        stk_worker_barrier(&team->members[0].worker);
+    stk_worker_barrier(&team->members[0].worker);
     job(&team->members[0].worker, argument);
     if (team->worker_count > 1)
-        arrive(team);
+        arrive(&team->members[0]);
 }
 
 // Ends the workers 1..started of a team whose barrier expects exactly them and the caller.
@@ -133,7 +195,7 @@ static void stop_workers(stk_team *team, uint32_t started)
 {
     team->stop = true;
     if (started > 0)
-        arrive(team);
+        arrive(&team->members[0]);
     for (uint32_t i = 1; i <= started; i++)
         pthread_join(team->members[i].thread, NULL);
 }
@@ -157,6 +219,57 @@ static stk_status start_workers(stk_team *team)
                     wanted, strerror(rc));
 }
 
+static stk_status open_nodes(stk_team *team, const stk_team_options *options)
+{
+    if (options->worker_count > STK_TEAM_WORKERS_MAX)
+        return stk_fail(options->log, STK_INVALID, "%u threads asked for, at most %u are possible",
+                        options->worker_count, (unsigned)STK_TEAM_WORKERS_MAX);
+    uint32_t most = options->worker_count == 0 ? options->auto_max : 0;
+    const stk_nodes_options nodes = {
+        .worker_count = options->worker_count,
+        .worker_max = most && most < STK_TEAM_WORKERS_MAX ? most : STK_TEAM_WORKERS_MAX,
+        .node_count = options->node_count,
+        .log = options->log,
+    };
+    stk_status status = stk_nodes_open(&nodes, &team->nodes);
+    if (status != STK_OK)
+        return status;
+    team->worker_count = stk_nodes_worker_count(team->nodes);
+    return STK_OK;
+}
+
+static stk_status take_members(stk_team *team)
+{
+    uint32_t count = team->worker_count;
+    team->members = aligned_alloc(64, sizeof *team->members * count);
+    if (!team->members)
+        return STK_NO_MEMORY;
+    memset(team->members, 0, sizeof *team->members * count);
+    const stk_node *nodes = stk_nodes_list(team->nodes, &team->node_count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t node = stk_nodes_of_worker(team->nodes, i);
+        team->members[i].worker = (stk_worker){
+            team, i, count, node, nodes[node].worker_first, nodes[node].worker_count};
+    }
+    if (team->node_count == 1)
+        return STK_OK;
+    team->node_work = aligned_alloc(64, sizeof *team->node_work * team->node_count);
+    if (!team->node_work)
+        return STK_NO_MEMORY;
+    memset(team->node_work, 0, sizeof *team->node_work * team->node_count);
+    return STK_OK;
+}
+
+static void free_team(stk_team *team)
+{
+    pthread_cond_destroy(&team->wake);
+    pthread_mutex_destroy(&team->lock);
+    stk_nodes_close(&team->nodes);
+    free(team->node_work);
+    free(team->members);
+    free(team);
+}
+
 stk_status stk_team_open(const stk_team_options *options, stk_team **out)
 {
     stk_team *team = aligned_alloc(64, (sizeof *team + 63) / 64 * 64);
@@ -165,51 +278,21 @@ stk_status stk_team_open(const stk_team_options *options, stk_team **out)
     memset(team, 0, sizeof *team);
     team->log = options->log;
     team->pin = options->pin;
-    stk_status status = stk_cores_open(&team->cores);
-    if (status != STK_OK)
-        goto err_free;
-    uint32_t count = options->worker_count;
-    if (count == 0) {
-        count = stk_cores_count(team->cores);
-        count = count < STK_TEAM_WORKERS_MAX ? count : STK_TEAM_WORKERS_MAX;
-    }
-    if (count > STK_TEAM_WORKERS_MAX) {
-        status = stk_fail(options->log, STK_INVALID,
-                          "%u threads asked for, at most %u are possible", count,
-                          (unsigned)STK_TEAM_WORKERS_MAX);
-        goto err_cores;
-    }
-    // More workers than cores would be bound on top of each other: let the system place them.
-    if (count > stk_cores_count(team->cores))
-        team->pin = false;
-    team->worker_count = count;
-    team->members = aligned_alloc(64, sizeof *team->members * count);
-    if (!team->members) {
-        status = STK_NO_MEMORY;
-        goto err_cores;
-    }
-    memset(team->members, 0, sizeof *team->members * count);
-    for (uint32_t i = 0; i < count; i++)
-        team->members[i].worker = (stk_worker){team, i, count};
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
-    status = start_workers(team);
-    if (status != STK_OK)
-        goto err_members;
+    stk_status status = open_nodes(team, options);
+    if (status == STK_OK)
+        status = take_members(team);
+    if (status == STK_OK)
+        status = start_workers(team);
+    if (status != STK_OK) {
+        free_team(team);
+        return status;
+    }
     if (team->pin)
-        stk_cores_bind(team->cores, 0);
+        stk_nodes_bind(team->nodes, 0);
     *out = team;
     return STK_OK;
-
-err_members:
-    pthread_cond_destroy(&team->wake);
-    pthread_mutex_destroy(&team->lock);
-    free(team->members);
-err_cores:
-    stk_cores_close(&team->cores);
-err_free:
-    free(team);
-    return status;
 }
 
 void stk_team_close(stk_team **team_pointer)
@@ -220,16 +303,17 @@ void stk_team_close(stk_team **team_pointer)
     stop_workers(team, team->worker_count - 1);
     // Else the next team would find its opener, and so itself, confined to one core.
     if (team->pin)
-        stk_cores_unbind(team->cores);
-    pthread_cond_destroy(&team->wake);
-    pthread_mutex_destroy(&team->lock);
-    stk_cores_close(&team->cores);
-    free(team->members);
-    free(team);
+        stk_nodes_unbind(team->nodes);
+    free_team(team);
     *team_pointer = NULL;
 }
 
 uint32_t stk_team_worker_count(const stk_team *team)
 {
     return team->worker_count;
+}
+
+stk_nodes *stk_team_nodes(const stk_team *team)
+{
+    return team->nodes;
 }

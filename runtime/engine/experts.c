@@ -2,6 +2,7 @@
 //
 // docs/arithmetic.md section 4 sums an expert in four parts, so a few rows (decode) are shared out
 // as (row, expert, part) and many rows (prefill) as whole experts, with the same bits.
+#include "engine/ahead.h"
 #include "engine/engine_impl.h"
 
 #include <string.h>
@@ -11,18 +12,39 @@ static uint32_t part_begin(uint32_t groups, uint32_t part)
     return groups * part / STK_EXPERT_PARTS;
 }
 
-// Fills scratch->h and the list of active neurons over groups [begin, end) from their gates.
+// Lists the active neurons of groups [from, to) behind those of [begin, from); gate is that of
+// group `begin`.
 static void find_active(const stk_expert_scratch *w, const float *gate, uint32_t begin,
-                        uint32_t end)
+                        uint32_t from, uint32_t to)
 {
-    uint32_t count = 0;
-    for (uint32_t g = begin; g < end; g++) {
+    uint32_t count = from == begin ? 0 : w->first[from];
+    for (uint32_t g = from; g < to; g++) {
         w->first[g] = count;
-        for (uint32_t j = 32 * g; j < 32 * g + 32; j++)
-            if (gate[j - 32 * begin] > 0)
-                w->active[count++] = j;
+        for (uint32_t j = 32 * g; j < 32 * g + 32; j++) {
+            w->active[count] = j; // stays only if active: a branch here would be a coin toss
+            count += gate[j - 32 * begin] > 0;
+        }
     }
-    w->first[end] = count;
+    w->first[to] = count;
+}
+
+// Adds groups [from, to) of one part, whose active neurons are listed, to y[width padded].
+static void run_groups(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                       const stk_expert_scratch *w, const stk_act *act, const float *gate,
+                       uint32_t begin, uint32_t from, uint32_t to, float *y)
+{
+    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
+    uint32_t first = w->first[from], last = w->first[to];
+    kernels->up(&expert->up, w->active + first, last - first, act, w->up + first);
+    memset(w->h + 32 * from, 0, (to - from) * 32 * sizeof *w->h);
+    for (uint32_t a = first; a < last; a++) {
+        uint32_t j = w->active[a];
+        w->h[j] = gate[j - 32 * begin] * w->up[a];
+    }
+    s->engine->cpu.quantize(w->h + 32 * from, (to - from) * 32, w->q + 32 * from, w->d + from,
+                            w->sum + from);
+    stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
+    kernels->down(&expert->down, &n, from, to, y);
 }
 
 // One part of one expert for one row, whose gates of that part are given: y[width padded].
@@ -30,22 +52,13 @@ static void run_part(const stk_session *s, uint32_t layer, const stk_expert *exp
                      const stk_expert_scratch *w, const stk_act *act, const float *gate,
                      uint32_t begin, uint32_t end, float *y)
 {
-    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
-    find_active(w, gate, begin, end);
-    uint32_t count = w->first[end];
-    kernels->up(&expert->up, w->active, count, act, w->up);
-    memset(w->h + 32 * begin, 0, (end - begin) * 32 * sizeof *w->h);
-    for (uint32_t a = 0; a < count; a++) {
-        uint32_t j = w->active[a];
-        w->h[j] = gate[j - 32 * begin] * w->up[a];
-    }
-    s->engine->cpu.quantize(w->h + 32 * begin, (end - begin) * 32, w->q + 32 * begin, w->d + begin,
-                            w->sum + begin);
-    stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
+    find_active(w, gate, begin, begin, end);
     memset(y, 0, s->width_padded * sizeof *y);
-    kernels->down(&expert->down, &n, begin, end, y);
+    run_groups(s, layer, expert, w, act, gate, begin, begin, end, y);
 }
 
+// One part of one expert for one row. Group by group, and up and down one group behind the gate:
+// the runs that a group's gates choose come from memory while the next group's gates are computed.
 static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
                       const stk_expert *expert, uint32_t pair, uint32_t part)
 {
@@ -53,11 +66,21 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
     uint32_t groups = m->ffn_width / 32;
     uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
     const stk_act *act = &s->normed.rows[pair / m->expert_used_count];
-    size_t slot = (size_t)pair * STK_EXPERT_PARTS + part;
-    s->engine->expert_kernels[layer].gate(&expert->gate, 32 * begin, 32 * end, act, 1, w->gate,
-                                          m->ffn_width);
-    run_part(s, layer, expert, w, act, w->gate, begin, end,
-             s->part_outputs + slot * s->width_padded);
+    float *y = s->part_outputs + ((size_t)pair * STK_EXPERT_PARTS + part) * s->width_padded;
+    memset(y, 0, s->width_padded * sizeof *y);
+    for (uint32_t g = begin; g < end; g++) {
+        s->engine->expert_kernels[layer].gate(&expert->gate, 32 * g, 32 * g + 32, act, 1,
+                                              w->gate + 32 * (g - begin), m->ffn_width);
+        find_active(w, w->gate, begin, g, g + 1);
+        stk_ahead_neurons(expert, g, w->active + w->first[g], w->first[g + 1] - w->first[g]);
+        if (g > begin)
+            run_groups(s, layer, expert, w, act, w->gate, begin, g - 1, g, y);
+    }
+    if (end > begin)
+        run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, y);
+    else
+        w->first[end] = 0;
+    stk_meter_gate(s, w, layer, s->chosen[pair], end - begin);
     stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
@@ -116,6 +139,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
     gather_rows(s, w, pairs, count);
     s->engine->expert_kernels[layer].gate(&expert->gate, 0, m->ffn_width, w->acts, count, w->gate,
                                           m->ffn_width);
+    stk_meter_gate(s, w, layer, s->chosen[pairs[0]], groups);
     if (run_dense(s, w, layer, s->chosen[pairs[0]], expert, outputs, count))
         return;
     for (uint32_t t = 0; t < count; t++) {
@@ -132,6 +156,18 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
 
 // ---- what a batch asks of a layer's experts ----
 
+// Memory of another node is slow to read, but workers who wait are slower: up to a share of all
+// tasks may be taken over. What a layer does not use is kept for the next, up to a few tasks.
+static void grant_steals(stk_session *s)
+{
+    if (stk_engine_node_count(s->engine) == 1)
+        return;
+    int percent = (int)s->engine->steal_percent, tasks = (int)s->task_count;
+    int credit = atomic_load_explicit(&s->steal_credit, memory_order_relaxed) + percent * tasks;
+    int most = 100 * STK_EXPERT_PARTS + percent * tasks;
+    atomic_store_explicit(&s->steal_credit, credit < most ? credit : most, memory_order_relaxed);
+}
+
 // Lists the experts this layer uses and tells the store, right after the router.
 void stk_experts_announce(stk_session *s, uint32_t layer)
 {
@@ -145,6 +181,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
             continue;
         stk_expert_work *w = &s->work[s->work_count];
         w->expert = e;
+        w->node = stk_expert_store_node(s->engine->store, layer, e);
         w->first = first;
         w->count = count;
         w->tasks = split ? count * STK_EXPERT_PARTS
@@ -158,6 +195,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
         s->task_count += w->tasks;
     }
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
+    grant_steals(s);
     if (s->route_hook)
         s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
     stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_rows,
@@ -185,31 +223,59 @@ static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer
              count < STK_EXPERT_TILE ? count : STK_EXPERT_TILE);
 }
 
-// Takes one task of any expert that is there. False: none is, or all tasks are taken.
-static bool run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer)
+// Takes one task of an expert, if there is one left, and runs it. False: none.
+static bool run_one(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                    stk_expert_work *w, const stk_expert *expert, stk_status status)
 {
+    uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
+    if (task >= w->tasks)
+        return false;
+    atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
+    if (status == STK_OK)
+        run_task(s, scratch, layer, w, expert, task);
+    else
+        atomic_store(&s->failure, (int)status);
+    // acq_rel: whoever finishes last gives the expert back after everybody has read it
+    if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
+        stk_expert_store_release(s->engine->store, layer, w->expert);
+    return true;
+}
+
+typedef enum found { FOUND_NOTHING, FOUND_PENDING, FOUND_WORK } found;
+
+// Runs one task of any expert that is there, of the node's own or of the others'. FOUND_PENDING:
+// tasks are left, but of experts that are still being read.
+static found run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                           uint32_t node, bool own)
+{
+    found result = FOUND_NOTHING;
     for (uint32_t i = 0; i < s->work_count; i++) {
         stk_expert_work *w = &s->work[i];
-        if (atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
+        if ((w->node == node) != own ||
+            atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
             continue;
         stk_expert expert;
         stk_status status = stk_expert_store_poll(s->engine->store, layer, w->expert, &expert);
         if (status == STK_PENDING)
-            continue;
-        uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
-        if (task >= w->tasks)
-            continue;
-        atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
-        if (status == STK_OK)
-            run_task(s, scratch, layer, w, &expert, task);
-        else
-            atomic_store(&s->failure, (int)status);
-        // acq_rel: whoever finishes last gives the expert back after everybody has read it
-        if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
-            stk_expert_store_release(s->engine->store, layer, w->expert);
-        return true;
+            result = FOUND_PENDING;
+        else if (run_one(s, scratch, layer, w, &expert, status))
+            return FOUND_WORK;
     }
-    return false;
+    return result;
+}
+
+// One task of another node's experts, as far as the credit goes.
+static found steal(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer, uint32_t node)
+{
+    if (atomic_load_explicit(&s->steal_credit, memory_order_relaxed) < 100)
+        return FOUND_NOTHING;
+    if (atomic_fetch_sub_explicit(&s->steal_credit, 100, memory_order_relaxed) >= 100) {
+        found result = run_something(s, scratch, layer, node, false);
+        if (result == FOUND_WORK)
+            return result;
+    }
+    atomic_fetch_add_explicit(&s->steal_credit, 100, memory_order_relaxed);
+    return FOUND_NOTHING;
 }
 
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
@@ -220,13 +286,13 @@ void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
         if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
             break;
         uint32_t events = stk_expert_store_events(store);
-        if (run_something(s, scratch, layer))
-            continue;
-        if (atomic_load_explicit(&s->tasks_claimed, memory_order_relaxed) >= s->task_count)
+        found result = run_something(s, scratch, layer, worker->node, true);
+        if (result == FOUND_NOTHING)
+            result = steal(s, scratch, layer, worker->node);
+        if (result == FOUND_NOTHING) // the rest is in other hands
             break;
-        if (stk_expert_store_is_resident(store)) // another worker is between its two counts
-            continue;
-        stk_expert_store_wait(store, events);
+        if (result == FOUND_PENDING)
+            stk_expert_store_wait(store, events);
     }
     // Whoever sleeps may wait for experts that nobody needs any more.
     if (!stk_expert_store_is_resident(store))

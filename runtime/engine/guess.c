@@ -24,8 +24,7 @@ static void mark_likely(stk_session *s, uint32_t layer, uint32_t row, uint32_t r
         memset(marks, 1, m->expert_count);
         return;
     }
-    router->matmul(&router->matrix, 0, m->expert_count, s->x_acts + row, 1, logits,
-                   m->expert_count);
+    stk_linear_multiply(router, s->x_acts + row, 1, logits, m->expert_count);
     stk_choose_experts(logits, m->expert_count, used + 1, chosen);
     float cut = logits[chosen[used]], lead = logits[chosen[0]] - cut;
     for (uint32_t k = 0; k < used && k < ranks; k++)
