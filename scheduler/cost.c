@@ -18,9 +18,11 @@ enum {
 static const double DENSE_EFFICIENCY = 0.95;  // of plain streaming, by long rows
 static const double SPARSE_EFFICIENCY = 0.80; // by runs of a neuron each
 static const double ATTEND_EFFICIENCY = 0.60;
-static const double ATTEND_RATE_SHARE = 0.25; // of the integer rate: floats
-static const double ROW_ELEMENT_S = 0.35e-9;  // norms and sums: per element of a row touched
-static const double ROW_ELEMENTS = 6;         // times the width, and as often as experts used twice
+static const double ATTEND_RATE_SHARE = 0.14; // of the integer rate: floats
+// Of the rate of many rows from the cache: a prompt's activations come from farther away.
+static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.43;
+static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
+static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
 
 double stk_cost_bandwidth(const stk_plan_machine *m, double workers)
 {
@@ -45,10 +47,10 @@ static double busy_workers(double pieces, uint32_t workers)
     return pieces < 1 ? 1 : pieces / rounds;
 }
 
-static double macs_per_s(const stk_plan_machine *m, double rows)
+static double macs_per_s(const stk_plan_machine *m, double rows, double many_share)
 {
     // Unpacking a weight is paid once, multiplying per row.
-    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s;
+    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s * many_share;
     double per_mac = many >= one ? 1 / many + (1 / one - 1 / many) / (rows < 1 ? 1 : rows)
                                  : 1 / one;
     return 1 / per_mac;
@@ -64,12 +66,12 @@ typedef struct cost {
 
 // Adds a stage whose work is handed out in `pieces` (per layer) `rows` rows at a time.
 static void add(const cost *c, stk_stage stage, double bytes, double macs, double pieces,
-                double rows, double efficiency)
+                double rows, double efficiency, double many_share)
 {
     stk_plan_stage *s = &c->out->stages[stage];
     double busy = busy_workers(pieces, c->choices->worker_count);
     double by_bytes = bytes / (stk_cost_bandwidth(c->machine, busy) * efficiency);
-    double by_macs = macs / (busy * macs_per_s(c->machine, rows));
+    double by_macs = macs / (busy * macs_per_s(c->machine, rows, many_share));
     s->bytes = bytes;
     s->macs = macs;
     s->seconds = by_bytes > by_macs ? by_bytes : by_macs;
@@ -96,13 +98,14 @@ static void add_dense(const cost *c, double position)
     double layers = m->layer_count, rows = c->rows;
     double pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE);
     add(c, STK_STAGE_PROJECT, layers * (double)m->attention_bytes,
-        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY);
+        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY,
+        DENSE_RATE_SHARE);
     double seen = stk_cost_positions(m, position);
     add(c, STK_STAGE_ATTEND, seen * m->kv_position_bytes,
         rows * seen * (double)m->attend_macs / ATTEND_RATE_SHARE, 4 * c->choices->worker_count,
-        rows, ATTEND_EFFICIENCY);
+        rows, ATTEND_EFFICIENCY, 1);
     add(c, STK_STAGE_HEAD, (double)m->head_bytes, (double)m->head_macs,
-        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY);
+        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY, 1);
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
@@ -132,13 +135,13 @@ static void add_experts(const cost *c, double from, double to)
     double macs = (double)m->ffn_width * m->width;
     double tile = is_split ? 1 : each < EXPERT_TILE ? each : EXPERT_TILE;
     add(c, STK_STAGE_GATE, touched * (double)m->gate_bytes, pairs * macs, pieces, tile,
-        DENSE_EFFICIENCY);
+        DENSE_EFFICIENCY, EXPERT_RATE_SHARE);
     double inner = active < 1 ? 1 : tile,
            efficiency = active < 1 ? SPARSE_EFFICIENCY : DENSE_EFFICIENCY;
     add(c, STK_STAGE_UP, touched * awake * (double)m->up_bytes, pairs * active * macs, pieces,
-        inner, efficiency);
+        inner, efficiency, EXPERT_RATE_SHARE);
     add(c, STK_STAGE_DOWN, touched * awake * (double)m->down_bytes, pairs * active * macs, pieces,
-        inner, efficiency);
+        inner, efficiency, EXPERT_RATE_SHARE);
 }
 
 // Seconds of the experts that GPUs compute; they work at the same time.
