@@ -13,14 +13,18 @@ enum {
     EXPERT_TILE = 32,     // rows an expert takes at once above
     DENSE_ROWS_MIN = 6,   // from as many rows inactive neurons are computed too
     PHASES_PER_LAYER = 8,
-    READ_BYTES = 1 << 20,
+    READ_BYTES = 512 << 10,
 };
 static const double DENSE_EFFICIENCY = 0.95;  // of plain streaming, by long rows
-static const double SPARSE_EFFICIENCY = 0.80; // by runs of a neuron each
+static const double GATE_EFFICIENCY = 0.75;   // likewise, but an expert is soon over
+static const double SPARSE_EFFICIENCY = 0.60; // by runs of a neuron each
+static const double FEW_EFFICIENCY = 0.35;    // when a few rows take turns with an expert
+static const double DISK_EFFICIENCY = 1.12;   // of 1 MiB reads, 8 at a time: ours are more at once
 static const double ATTEND_EFFICIENCY = 0.60;
 static const double ATTEND_RATE_SHARE = 0.14; // of the integer rate: floats
 // Of the rate of many rows from the cache: a prompt's activations come from farther away.
-static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.43;
+static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.49;
+static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
 
@@ -134,14 +138,17 @@ static void add_experts(const cost *c, double from, double to)
     double awake = active < 1 ? 1 - pow(1 - active, each < 1 ? 1 : each) : 1;
     double macs = (double)m->ffn_width * m->width;
     double tile = is_split ? 1 : each < EXPERT_TILE ? each : EXPERT_TILE;
+    bool is_few = !is_split && active < 1;
+    double filled = is_split ? 1 : each / (each + TILE_WASTE_ROWS);
+    double share = EXPERT_RATE_SHARE * filled;
     add(c, STK_STAGE_GATE, touched * (double)m->gate_bytes, pairs * macs, pieces, tile,
-        DENSE_EFFICIENCY, EXPERT_RATE_SHARE);
-    double inner = active < 1 ? 1 : tile,
-           efficiency = active < 1 ? SPARSE_EFFICIENCY : DENSE_EFFICIENCY;
+        is_few ? FEW_EFFICIENCY : GATE_EFFICIENCY, share);
+    double inner = active < 1 ? 1 : tile;
+    double efficiency = is_few ? FEW_EFFICIENCY : active < 1 ? SPARSE_EFFICIENCY : GATE_EFFICIENCY;
     add(c, STK_STAGE_UP, touched * awake * (double)m->up_bytes, pairs * active * macs, pieces,
-        inner, efficiency, EXPERT_RATE_SHARE);
+        inner, efficiency, share);
     add(c, STK_STAGE_DOWN, touched * awake * (double)m->down_bytes, pairs * active * macs, pieces,
-        inner, efficiency, EXPERT_RATE_SHARE);
+        inner, efficiency, share);
 }
 
 // Seconds of the experts that GPUs compute; they work at the same time.
@@ -186,9 +193,10 @@ static double shared_seconds(const cost *c)
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
 {
-    double alone = m->disk_latency_s + READ_BYTES / m->disk_bytes_per_s;
+    double most = m->disk_bytes_per_s * DISK_EFFICIENCY;
+    double alone = m->disk_latency_s + READ_BYTES / most;
     double reach = (inflight ? inflight : 1) * (double)READ_BYTES / alone;
-    return reach < m->disk_bytes_per_s ? reach : m->disk_bytes_per_s;
+    return reach < most ? reach : most;
 }
 
 static double experts_seconds(const stk_plan_cost *out)
@@ -227,7 +235,7 @@ static void add_disk(const cost *c, double gpu_first, double before_route, doubl
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = 3.0 + depth;
+    double blend = is_decode ? 1 + 0.4 * depth : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];
