@@ -23,7 +23,7 @@ static const double DISK_EFFICIENCY = 1.12;   // of 1 MiB reads, 8 at a time: ou
 static const double ATTEND_EFFICIENCY = 0.60;
 static const double ATTEND_RATE_SHARE = 0.14; // of the integer rate: floats
 // Of the rate of many rows from the cache: a prompt's activations come from farther away.
-static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.49;
+static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.52;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
@@ -78,7 +78,9 @@ static void add(const cost *c, stk_stage stage, double bytes, double macs, doubl
     double by_macs = macs / (busy * macs_per_s(c->machine, rows, many_share));
     s->bytes = bytes;
     s->macs = macs;
-    s->seconds = by_bytes > by_macs ? by_bytes : by_macs;
+    // Kernels for a few dozen rows of an expert load its weights and multiply in turns.
+    bool takes_turns = c->rows > 1 && stage >= STK_STAGE_GATE && stage <= STK_STAGE_DOWN;
+    s->seconds = takes_turns ? by_bytes + by_macs : by_bytes > by_macs ? by_bytes : by_macs;
     s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
 }
 

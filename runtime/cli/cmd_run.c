@@ -116,6 +116,16 @@ static void compare(const stk_run *run, const char *what)
     stk_plan_compare(what, &cost, m, &run->console.log);
 }
 
+// Whether experts were read where they are, on several memory nodes.
+static void report_nodes(const stk_run *run)
+{
+    const stk_metrics *m = stk_session_metrics(run->session);
+    for (uint32_t i = 0; i < m->node_count && m->node_count > 1; i++)
+        stk_info(&run->console.log,
+                 "node %u: %.1f MiB of its experts read by its own threads, %.1f MiB by others", i,
+                 (double)m->nodes[i].own_bytes / 0x1p20, (double)m->nodes[i].other_bytes / 0x1p20);
+}
+
 void stk_run_report(const stk_run *run, const stk_generate_stats *s)
 {
     uint32_t decoded = s->generated_tokens ? s->generated_tokens - 1 : 0;
@@ -131,6 +141,7 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
                  "draft: %u of %u guessed tokens were right, %u forward passes for %u tokens",
                  s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
+    report_nodes(run);
     compare(run, "decode");
 }
 
@@ -145,7 +156,8 @@ static bool on_token(void *user, int32_t id)
     stk_run *run = user;
     if (run->id_count == 0) { // the prompt is read
         compare(run, "prompt");
-        stk_session_metrics_reset(run->session);
+        if (run->compares)
+            stk_session_metrics_reset(run->session);
     }
     run->ids[run->id_count++] = id;
     if (run->options.is_json) // which decodes all of them at the end
