@@ -172,9 +172,12 @@ static void report_nodes(const stk_engine *engine)
         stk_nodes_found slots = stk_expert_store_find(engine->store, nodes, n);
         found.touched += slots.touched;
         found.at_home += slots.at_home;
-        stk_info(engine->log, "node %u: memory %u, %u threads; %.1f %% of its pages are there", n,
-                 list[n].os_index, list[n].worker_count,
-                 found.touched ? 100.0 * found.at_home / found.touched : 0.0);
+        char where[64] = "where its pages are is not known";
+        if (found.touched > 0)
+            snprintf(where, sizeof where, "%.1f %% of its pages are there",
+                     100.0 * found.at_home / found.touched);
+        stk_info(engine->log, "node %u: memory %u, %u threads; %s", n, list[n].os_index,
+                 list[n].worker_count, where);
     }
 }
 
