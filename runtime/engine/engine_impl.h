@@ -25,6 +25,9 @@ typedef struct stk_expert_kernels {
 
 struct stk_engine {
     const stk_log *log;
+    struct stk_cluster *cluster;   // NULL: alone
+    struct stk_pipeline *pipeline; // NULL: alone
+    double predicted_token_s;
     stk_gguf *gguf;
     stk_model model;
     stk_cpu cpu;
@@ -147,6 +150,12 @@ enum { STK_PAIRS_SPLIT_MAX = 32 };
 // KV cache and scratch of a session with these options. STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
                                          uint64_t *out);
+// Of them, the KV cache of layer `layer` of the file; 0: absurd sizes.
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer);
+// What the process has besides weights, experts and sessions; and what the system can give it.
+uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

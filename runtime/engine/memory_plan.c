@@ -1,4 +1,5 @@
 // What fits: everything is counted before anything is loaded, and refused with numbers.
+#include "cluster/cluster.h"
 #include "engine/engine_impl.h"
 
 #include <inttypes.h>
@@ -31,10 +32,18 @@ static uint64_t resident_now_bytes(void)
     return read_number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
-// What the system can give without pushing others out.
-static uint64_t available_bytes(void)
+// What the system can give without pushing others out; ranks on one machine share it.
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine)
 {
-    return read_number_after("/proc/meminfo", "MemAvailable:") * 1024;
+    uint64_t bytes = read_number_after("/proc/meminfo", "MemAvailable:") * 1024;
+    return engine->cluster ? bytes / stk_cluster_ranks_here(engine->cluster) : bytes;
+}
+
+uint64_t stk_memory_plan_program_bytes(const stk_engine *engine)
+{
+    const stk_model *m = &engine->model;
+    return resident_now_bytes() + PROGRAM_SLACK_BYTES +
+           (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
 }
 
 static void report(const stk_log *log, const stk_memory_plan *p, stk_log_level level)
@@ -118,8 +127,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
-    p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
-                       (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+    p->program_bytes = stk_memory_plan_program_bytes(engine);
     p->weights_bytes = stk_weights_bytes(m, false);
     stk_status status = choose_context(engine, options);
     if (status != STK_OK)
@@ -127,7 +135,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->slots = p->experts;
     p->cache_bytes = p->experts * slot_bytes;
     add_up(p);
-    uint64_t available = available_bytes();
+    uint64_t available = stk_memory_plan_available_bytes(engine);
     if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
         p->limit_bytes = available / 100 * 85;
         stk_info(engine->log,
@@ -143,6 +151,9 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
     p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    add_up(p);
+    if (p->total_bytes <= p->limit_bytes) // all experts, then
+        return STK_OK;
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     p->cache_bytes = 0;
     add_up(p);
