@@ -315,7 +315,7 @@ static int run_with_model(stk_run *run, stk_engine_options *engine,
     stk_str text = {"", 0};
     char *owned = NULL;
     // The prompt first: a missing file should not cost the loading of a model.
-    bool reads = !run->options.is_chat && !stk_ranks_is_mute();
+    bool reads = !run->options.is_chat && !stk_launch_is_mute();
     stk_status status = reads ? read_prompt(run, &text, &owned) : STK_OK;
     int exit_code = stk_exit_code(status);
     if (status == STK_OK && stk_ranks_join(engine, session, run->name, &exit_code)) {

@@ -1,6 +1,6 @@
 #include "cli/console.h"
 
-#include "cli/ranks.h"
+#include "cluster/cluster.h"
 #include "cluster/launcher.h"
 
 #include <stdio.h>
@@ -100,7 +100,7 @@ static void name_rank(stk_console *console)
 void stk_console_open(const stk_console_options *options, stk_console *console)
 {
     *console = (stk_console){.has_bars = !options->is_quiet && isatty(STDERR_FILENO) &&
-                                         !stk_ranks_is_mute()};
+                                         !stk_launch_is_mute()};
     pthread_mutex_init(&console->mutex, NULL);
     name_rank(console);
     console->log = (stk_log){

@@ -108,7 +108,7 @@ static void mute(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (stk_ranks_is_mute())
+    if (stk_launch_is_mute())
         mute(argc, argv);
     setlocale(LC_CTYPE, ""); // the line editor needs it; numbers keep their points
     stk_interrupt_install();

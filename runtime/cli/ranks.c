@@ -9,12 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool stk_ranks_is_mute(void)
-{
-    stk_launch launch;
-    return stk_launch_detect(&launch) && launch.rank > 0;
-}
-
 bool stk_ranks_know(const char *command)
 {
     static const char *const known[] = {"run", "logits", "ppl", "bench"};

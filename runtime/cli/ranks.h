@@ -11,9 +11,6 @@
 
 struct stk_session_options;
 
-// True on ranks other than 0: they leave usage mistakes and results to rank 0.
-bool stk_ranks_is_mute(void);
-
 // Whether a command may be started several times.
 bool stk_ranks_know(const char *command);
 

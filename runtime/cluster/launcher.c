@@ -41,3 +41,9 @@ bool stk_launch_detect(stk_launch *out)
     }
     return false;
 }
+
+bool stk_launch_is_mute(void)
+{
+    stk_launch launch;
+    return stk_launch_detect(&launch) && launch.rank > 0;
+}

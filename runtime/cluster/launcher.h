@@ -16,4 +16,7 @@ typedef struct stk_launch {
 // False: this process runs alone, *out is {0, 1, NULL}.
 bool stk_launch_detect(stk_launch *out);
 
+// Whether this is a rank other than 0: such leave usage mistakes and results to rank 0.
+bool stk_launch_is_mute(void);
+
 #endif

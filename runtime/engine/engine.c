@@ -67,8 +67,9 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
-                                                                     : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts
+                           ? engine->memory.slots_max * stk_expert_store_slot_bytes(&engine->model)
+                           : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
@@ -77,9 +78,9 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .usage_path = options->ignores_usage ? NULL : usage_path,
     };
     engine->pressure = (stk_pressure_governor){
-        .slots_max = engine->memory.slots,
+        .slots_max = engine->memory.slots_max,
         .slots_min = stk_expert_store_slots_min(&engine->model),
-        .slots = engine->memory.slots,
+        .slots = engine->memory.slots_max,
     };
     return stk_expert_store_open(&store, &engine->store);
 }
@@ -127,17 +128,22 @@ static stk_status plan_memory(stk_engine *engine, const stk_engine_options *opti
     stk_status status = stk_memory_plan_make(engine, options);
     if (!engine->cluster)
         return status;
-    uint32_t own = engine->memory.context_tokens, agreed = own;
-    status = stk_together_context(engine, status, &agreed);
-    if (status != STK_OK || agreed == own)
+    uint32_t context = engine->memory.context_tokens, rows = engine->memory.batch_rows;
+    status = stk_together_session(engine, status, &context, &rows);
+    bool is_agreed = context == engine->memory.context_tokens && rows == engine->memory.batch_rows;
+    if (status != STK_OK || is_agreed)
         return status;
     stk_session_options session = {0};
     stk_engine_options all = *options;
     if (options->planned_session)
         session = *options->planned_session;
-    session.context_tokens = agreed;
+    session.context_tokens = context;
+    if (session.batch_rows_max == 0)
+        session.batch_rows_max = rows;
     all.planned_session = &session;
-    return stk_memory_plan_make(engine, &all);
+    status = stk_memory_plan_make(engine, &all);
+    engine->memory.batch_rows = rows; // what a session without a wish takes
+    return status;
 }
 
 stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)

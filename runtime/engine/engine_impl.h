@@ -40,6 +40,8 @@ struct stk_engine {
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
+    uint64_t sessions_bytes; // of memory.shared_bytes, what sessions use now
+    uint32_t slots_lent;     // what that leaves; 0: not said yet
     stk_pressure_governor pressure;
     uint64_t pressure_read_ns; // when it was last looked at
 };
@@ -62,21 +64,22 @@ typedef struct stk_kv_layer {
 
 // What one worker needs to itself.
 typedef struct stk_expert_scratch {
-    float *gate;       // [tile][ffn]
-    float *h;          // [ffn]
-    float *up;         // [tile][ffn]; of one row, of the active neurons in order
-    int8_t *q;         // [tile][ffn]
-    float *d;          // [tile][ffn/32]
-    int32_t *sum;      // [tile][ffn/32]
-    stk_act *inner;    // [tile], pointing into up, q, d and sum
-    int8_t *rows_q;    // [tile][width]
-    float *rows_d;     // [tile][width/32]
-    int32_t *rows_sum; // [tile][width/32]
-    uint32_t *active;  // [ffn]
-    uint32_t *first;   // [ffn/32 + 1]
-    float *parts;      // [STK_EXPERT_PARTS][width padded]
-    stk_act *acts;     // [tile]
-    float *attend_o;   // [STK_ATTEND_QUERIES_MAX][head_dim]
+    float *gate;        // [tile][ffn]
+    float *h;           // [ffn]
+    float *up;          // [tile][ffn]; of one row, of the active neurons in order
+    int8_t *q;          // [tile][ffn]
+    float *d;           // [tile][ffn/32]
+    int32_t *sum;       // [tile][ffn/32]
+    stk_act *inner;     // [tile], pointing into up, q, d and sum
+    int8_t *rows_q;     // [tile][width]
+    float *rows_d;      // [tile][width/32]
+    int32_t *rows_sum;  // [tile][width/32]
+    uint32_t *active;   // [ffn]
+    uint32_t *first;    // [ffn/32 + 1]
+    float *parts;       // [STK_EXPERT_PARTS][width padded]
+    stk_act *acts;      // [tile]
+    float *attend_o;    // [STK_ATTEND_QUERIES_MAX][head_dim]
+    uint8_t *embedding; // pages for a row that is read on demand; NULL: not needed
 } stk_expert_scratch;
 
 // One expert of a layer with what it has to do in this batch.
@@ -98,6 +101,7 @@ struct stk_session {
     bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
+    uint32_t *touched; // [sequence]: positions whose KV memory counts as used
     stk_kv_layer *kv;  // [layer]
     void *kv_pages;
     uint64_t kv_bytes;
@@ -112,6 +116,8 @@ struct stk_session {
     // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
     void *scratch_pages;
     uint64_t scratch_bytes;
+    uint32_t placed_rows, placed_logits; // under a limit: for how many scratch is laid out
+    uint64_t used_bytes;                 // and how much of the session counts as used
     uint32_t width_padded;
     float *x;               // [batch][width], the residual stream
     stk_act *x_acts;        // [batch], x only, for the router
@@ -147,12 +153,24 @@ struct stk_session {
 // whole experts are handed out and each expert is read once for all its rows.
 enum { STK_PAIRS_SPLIT_MAX = 32 };
 
-// KV cache and scratch of a session with these options. STK_INVALID: absurd sizes.
+// KV cache and scratch of a session with these options, and the least that it ever uses.
+// STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
-                                         uint64_t *out);
+                                         uint64_t *out, uint64_t *least);
 // Of them, the KV cache of layer `layer` of the file; 0: absurd sizes.
 uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
                                  uint32_t layer);
+// Scratch for so many rows lies at the beginning of that for more; the residual stream stays where
+// it is.
+uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows);
+void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
+
+// spare.c: memory that sessions do not use yet holds experts. `lend` is called before a forward
+// pass of these rows: it takes back what they need, or gives more. `forget` empties a sequence,
+// `return` ends a session's use.
+void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count);
+void stk_spare_forget(stk_session *s, uint32_t sequence);
+void stk_spare_return(stk_session *s);
 // What the process has besides weights, experts and sessions; and what the system can give it.
 uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
 uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);

@@ -10,7 +10,7 @@
 
 enum {
     LOGIT_ROWS_DEFAULT = 16,
-    BATCH_ROWS_DEFAULT = 256,
+    BATCH_ROWS_DEFAULT = 512,
     BATCH_ROWS_MAX = 1 << 16,
     SEQUENCES_MAX = 1 << 16,
     TRACE_FORWARDS_MAX = 1024,
@@ -27,6 +27,12 @@ static void *carve(carver *c, uint64_t count, size_t size)
     void *p = c->base ? c->base + c->at : NULL;
     c->at += (count * size + 63) / 64 * 64;
     return p;
+}
+
+static void *carve_pages(carver *c, uint64_t bytes)
+{
+    c->at = (c->at + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+    return carve(c, bytes, 1);
 }
 
 static void carve_acts(carver *c, stk_acts *acts, uint32_t rows, uint32_t n)
@@ -46,6 +52,7 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
 {
     const stk_model *m = &s->engine->model;
     uint32_t ffn = m->ffn_width;
+    uint64_t row_bytes = m->token_embd ? stk_type_row_bytes(m->token_embd->type, m->width) : 0;
     stk_expert_scratch piece = {
         .gate = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.gate),
         .h = carve(c, ffn, sizeof *piece.h),
@@ -63,6 +70,7 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
         .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim,
                           sizeof *piece.attend_o),
+        .embedding = carve_pages(c, stk_model_file_view_bytes(row_bytes)),
     };
     if (c->base)
         *w = piece;
@@ -75,20 +83,33 @@ static bool holds_logits(const stk_session *s)
     return stk_model_has_head(m) || stk_model_has_embedding(m);
 }
 
-static void carve_scratch(carver *c, stk_session *s)
+// First what does not depend on the rows, so that it stays where it is when they change.
+static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_t logit_count)
 {
     const stk_model *m = &s->engine->model;
-    uint64_t rows = s->batch_rows_max, pairs = rows * m->expert_used_count;
+    uint64_t rows = row_count, pairs = rows * m->expert_used_count;
     uint32_t heads_width = m->head_count * m->head_dim, kv_width = m->kv_head_count * m->head_dim;
+    uint32_t workers = stk_engine_thread_count(s->engine);
     s->length = carve(c, s->sequence_count, sizeof *s->length);
     s->highest = carve(c, s->sequence_count, sizeof *s->highest);
+    s->touched = carve(c, s->sequence_count, sizeof *s->touched);
+    s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
+    s->work = carve(c, m->expert_count, sizeof *s->work);
+    s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
+    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
+    s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
+    s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
+                            sizeof *s->part_outputs);
+    s->workers = carve(c, workers, sizeof *s->workers);
+    for (uint32_t i = 0; i < workers; i++)
+        carve_worker(c, c->base ? &s->workers[i] : NULL, s);
+    s->x = carve(c, rows * m->width, sizeof *s->x);
     s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
     s->logit_slot = carve(c, rows, sizeof *s->logit_slot);
-    s->x = carve(c, rows * m->width, sizeof *s->x);
     s->x_acts = carve(c, rows, sizeof *s->x_acts);
     s->rope = carve(c, rows * m->rope_dim, sizeof *s->rope);
-    carve_acts(c, &s->normed, s->batch_rows_max, m->width);
-    carve_acts(c, &s->attended, s->batch_rows_max, heads_width);
+    carve_acts(c, &s->normed, row_count, m->width);
+    carve_acts(c, &s->attended, row_count, heads_width);
     s->q = carve(c, rows * heads_width, sizeof *s->q);
     s->k = carve(c, rows * kv_width, sizeof *s->k);
     s->v = carve(c, rows * kv_width, sizeof *s->v);
@@ -97,36 +118,43 @@ static void carve_scratch(carver *c, stk_session *s)
                              sizeof *s->router_logits);
     s->chosen = carve(c, pairs, sizeof *s->chosen);
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
-    s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
-    s->work = carve(c, m->expert_count, sizeof *s->work);
-    s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
-    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
-    s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
-    s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
-                            sizeof *s->part_outputs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
-    uint32_t workers = stk_engine_thread_count(s->engine);
-    s->workers = carve(c, workers, sizeof *s->workers);
-    for (uint32_t i = 0; i < workers; i++)
-        carve_worker(c, c->base ? &s->workers[i] : NULL, s);
-    s->logits = carve(c, holds_logits(s) ? s->logit_rows_max * s->vocab_padded : 0,
-                      sizeof *s->logits);
-    for (uint32_t i = 0; i < s->batch_rows_max && c->base; i++)
+    s->logits = carve(c, holds_logits(s) ? logit_count * s->vocab_padded : 0, sizeof *s->logits);
+    for (uint32_t i = 0; i < row_count && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
+}
+
+uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows)
+{
+    stk_session copy = *s;
+    carver count = {NULL, 0};
+    carve_scratch(&count, &copy, rows, logit_rows);
+    return (count.at + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+}
+
+void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows)
+{
+    carver place = {s->scratch_pages, 0};
+    carve_scratch(&place, s, rows, logit_rows);
+}
+
+// Under a memory limit what is not touched holds experts, so pages are counted one by one.
+static void *take_pages(const stk_session *s, uint64_t bytes)
+{
+    return stk_expert_store_is_resident(s->engine->store) ? stk_pages_alloc(bytes)
+                                                          : stk_pages_alloc_small(bytes);
 }
 
 static stk_status take_scratch(stk_session *s)
 {
-    carver count = {NULL, 0};
-    carve_scratch(&count, s);
-    s->scratch_bytes = count.at;
-    s->scratch_pages = stk_pages_alloc(count.at);
+    s->scratch_bytes = stk_session_scratch_bytes(s, s->batch_rows_max, s->logit_rows_max);
+    s->scratch_pages = take_pages(s, s->scratch_bytes);
     if (!s->scratch_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY, "cannot reserve %.1f MiB of scratch",
-                        (double)count.at / 0x1p20);
-    carver place = {s->scratch_pages, 0};
-    carve_scratch(&place, s);
+                        (double)s->scratch_bytes / 0x1p20);
+    bool resident = stk_expert_store_is_resident(s->engine->store);
+    stk_session_place(s, resident ? s->batch_rows_max : 1, resident ? s->logit_rows_max : 1);
     return STK_OK;
 }
 
@@ -154,7 +182,7 @@ static stk_status take_kv(stk_session *s)
         return STK_NO_MEMORY;
     for (uint32_t i = 0; i < m->layer_count; i++)
         s->kv_bytes += kv_layer_bytes(s, &m->layers[i]);
-    s->kv_pages = stk_pages_alloc(s->kv_bytes);
+    s->kv_pages = take_pages(s, s->kv_bytes);
     if (!s->kv_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY,
                         "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
@@ -174,11 +202,13 @@ static stk_status take_kv(stk_session *s)
 static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_session_options *options)
 {
     const stk_model *m = &engine->model;
-    uint32_t planned = engine->memory.context_tokens;
+    uint32_t planned = engine->memory.context_tokens, planned_rows = engine->memory.batch_rows;
     s->engine = engine;
     s->full_kv = options->full_kv;
     s->sequence_count = options->sequence_count ? options->sequence_count : 1;
-    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
+    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max
+                        : planned_rows          ? planned_rows
+                                                : BATCH_ROWS_DEFAULT;
     s->context_tokens = options->context_tokens ? options->context_tokens
                         : planned               ? planned
                                                 : m->context_tokens;
@@ -196,19 +226,20 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     return STK_OK;
 }
 
-stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out)
+stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out,
+                             uint64_t *least)
 {
     stk_session s = {0};
     stk_status status = set_sizes(&s, engine, options);
     if (status != STK_OK)
         return status;
-    carver count = {NULL, 0};
-    carve_scratch(&count, &s);
-    *out = count.at;
+    *least = stk_session_scratch_bytes(&s, 1, 1);
+    *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max);
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
         *out += kv_layer_bytes(&s, &engine->model.layers[i]);
-    if (engine->pipeline)
-        *out += stk_pipeline_session_bytes(engine, s.batch_rows_max);
+    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
+    *out += messages;
+    *least += messages;
     return STK_OK;
 }
 
@@ -224,8 +255,8 @@ uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
                             stk_session **out)
 {
-    uint64_t bytes;
-    stk_status status = stk_session_bytes(engine, options, &bytes);
+    uint64_t bytes, least;
+    stk_status status = stk_session_bytes(engine, options, &bytes, &least);
     if (status != STK_OK)
         return status;
     if (engine->memory.limit_bytes != 0 && bytes > engine->memory.session_bytes)
@@ -262,6 +293,7 @@ void stk_session_close(stk_session **session)
         return;
     if (s->engine->pipeline)
         stk_pipeline_session_closed(s);
+    stk_spare_return(s);
     stk_meter_close(s);
     stk_pages_free(s->kv_pages, s->kv_bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
@@ -336,6 +368,8 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         return status;
     if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
         return status;
+    heed_pressure(s->engine);
+    stk_spare_lend(s, rows, count);
     s->rows = rows;
     s->row_count = count;
     s->logit_count = 0;
@@ -344,7 +378,6 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         if (rows[i].logits)
             s->logit_rows[s->logit_count++] = i;
     }
-    heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
     do { // once more without the GPU when that was lost on the way
         atomic_store(&s->failure, STK_OK);
@@ -405,8 +438,10 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     if (s->engine->pipeline)
         stk_pipeline_truncate(s, sequence, length_tokens);
     s->length[sequence] = length_tokens;
-    if (length_tokens == 0)
+    if (length_tokens == 0) {
         s->highest[sequence] = 0;
+        stk_spare_forget(s, sequence);
+    }
     return STK_OK;
 }
 

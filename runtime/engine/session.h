@@ -15,7 +15,7 @@ typedef struct stk_session stk_session;
 typedef struct stk_session_options {
     uint32_t context_tokens; // positions per sequence; 0: the model's context length
     uint32_t sequence_count; // 0: one
-    uint32_t batch_rows_max; // rows per forward; 0: 256
+    uint32_t batch_rows_max; // rows per forward; 0: 512, or fewer under a memory limit
     uint32_t logit_rows_max; // of which ask for logits; 0: 16
     bool full_kv;            // tests: keep every position on sliding-window layers too
     uint32_t trace_forwards; // spans of this many forwards are kept (engine/metrics.h); 0: none

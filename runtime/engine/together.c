@@ -23,15 +23,19 @@ typedef struct facts {
     stk_speed speed;
 } facts;
 
-static stk_status gather_status(stk_engine *e, stk_status mine, uint32_t value, uint32_t *least)
+stk_status stk_together_session(stk_engine *e, stk_status mine, uint32_t *context_tokens,
+                                uint32_t *batch_rows)
 {
     struct {
-        uint32_t status, value;
-    } own = {mine, value}, all[STK_CLUSTER_RANKS_MAX];
+        uint32_t status, context_tokens, batch_rows;
+    } own = {mine, *context_tokens, *batch_rows}, all[STK_CLUSTER_RANKS_MAX];
     stk_cluster_gather(e->cluster, &own, sizeof own, all);
     stk_status status = STK_OK;
     for (uint32_t r = 0; r < stk_cluster_count(e->cluster); r++) {
-        *least = all[r].value < *least ? all[r].value : *least;
+        if (all[r].context_tokens < *context_tokens)
+            *context_tokens = all[r].context_tokens;
+        if (all[r].batch_rows < *batch_rows)
+            *batch_rows = all[r].batch_rows;
         if (all[r].status == STK_OK)
             continue;
         if (stk_cluster_rank(e->cluster) == 0)
@@ -44,13 +48,8 @@ static stk_status gather_status(stk_engine *e, stk_status mine, uint32_t value, 
 
 stk_status stk_together_ready(stk_engine *e, stk_status mine)
 {
-    uint32_t unused = 0;
-    return gather_status(e, mine, 0, &unused);
-}
-
-stk_status stk_together_context(stk_engine *e, stk_status mine, uint32_t *context_tokens)
-{
-    return gather_status(e, mine, *context_tokens, context_tokens);
+    uint32_t context_tokens = 0, batch_rows = 0;
+    return stk_together_session(e, mine, &context_tokens, &batch_rows);
 }
 
 // ---- is it the same model? ----
@@ -108,8 +107,8 @@ static void cost_layers(stk_engine *e, const stk_session_options *session, stk_s
 static uint64_t memory_for_layers(stk_engine *e, const stk_engine_options *options,
                                   const stk_session_options *session)
 {
-    uint64_t bytes, kv = 0;
-    if (stk_session_bytes(e, session, &bytes) != STK_OK)
+    uint64_t bytes, least, kv = 0;
+    if (stk_session_bytes(e, session, &bytes, &least) != STK_OK)
         return 0;
     for (uint32_t i = 0; i < e->model.layer_total; i++)
         kv += stk_session_kv_bytes_of(e, session, i);

@@ -13,9 +13,9 @@
 // this one. Fills *prediction_s with the expected seconds per token, 0 when it does not know.
 STK_CHECKED stk_status stk_together_split(stk_engine *engine, const stk_engine_options *options,
                                           stk_status mine, double *prediction_s);
-// Agrees on a context that every rank has planned for: the smallest.
-STK_CHECKED stk_status stk_together_context(stk_engine *engine, stk_status mine,
-                                            uint32_t *context_tokens);
+// Agrees on a context and on rows per batch that every rank has planned for: the smallest.
+STK_CHECKED stk_status stk_together_session(stk_engine *engine, stk_status mine,
+                                            uint32_t *context_tokens, uint32_t *batch_rows);
 // Nothing but whether all have come so far.
 STK_CHECKED stk_status stk_together_ready(stk_engine *engine, stk_status mine);
 
