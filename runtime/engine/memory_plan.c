@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "topology/limits.h"
+
 enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
 static const uint64_t VOCAB_BYTES_PER_TOKEN = 72;
 
@@ -34,10 +36,9 @@ static uint64_t resident_now_bytes(void)
     return read_number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
-// What the system can give without pushing others out; ranks on one machine share it.
-uint64_t stk_memory_plan_available_bytes(const stk_engine *engine)
+// Ranks on one machine divide what it has.
+static uint64_t share_of(const stk_engine *engine, uint64_t bytes)
 {
-    uint64_t bytes = read_number_after("/proc/meminfo", "MemAvailable:") * 1024;
     return engine->cluster ? bytes / stk_cluster_ranks_here(engine->cluster) : bytes;
 }
 
@@ -46,6 +47,42 @@ uint64_t stk_memory_plan_program_bytes(const stk_engine *engine)
     const stk_model *m = &engine->model;
     return resident_now_bytes() + PROGRAM_SLACK_BYTES +
            (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+}
+
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine)
+{
+    stk_limits limits;
+    stk_limits_read("", NULL, &limits);
+    return share_of(engine, limits.memory_available_bytes);
+}
+
+// What can be had without pushing others out, and what nobody gets more than: of the machine that
+// is planned for, else of this one, where a control group may allow less.
+static void read_limits(const stk_engine *engine, const stk_engine_options *options,
+                        stk_limits *limits)
+{
+    const stk_plan_machine *machine = options->machine;
+    stk_limits_read("", NULL, limits);
+    limits->memory_available_bytes = share_of(engine, limits->memory_available_bytes);
+    if (machine && engine->is_planning) {
+        limits->memory_available_bytes = machine->memory_available_bytes;
+        limits->memory_limit_bytes = machine->memory_hard_bytes ? machine->memory_hard_bytes
+                                                                : STK_LIMIT_NONE;
+    }
+}
+
+// A control group kills whoever takes more than it allows, whatever the user asked for.
+static void heed_hard_limit(stk_engine *engine, const stk_limits *limits)
+{
+    stk_memory_plan *p = &engine->memory;
+    uint64_t most = limits->memory_limit_bytes == STK_LIMIT_NONE
+                        ? UINT64_MAX
+                        : limits->memory_limit_bytes / 100 * 95;
+    if (p->limit_bytes <= most)
+        return;
+    stk_warn(engine->log, "only %.1f MiB are allowed here (control group): limited to %.1f MiB",
+             (double)limits->memory_limit_bytes / 0x1p20, (double)most / 0x1p20);
+    p->limit_bytes = most;
 }
 
 static void report(const stk_log *log, const stk_memory_plan *p, stk_log_level level)
@@ -85,6 +122,10 @@ static stk_status choose_rows(stk_engine *engine, const stk_engine_options *opti
     if (options->planned_session)
         session = *options->planned_session;
     session.context_tokens = 1;
+    if (engine->is_planned) {
+        p->batch_rows = engine->plan.choices.batch_rows;
+        return STK_OK;
+    }
     for (p->batch_rows = BATCH_ROWS; p->limit_bytes != 0; p->batch_rows /= 2) {
         stk_status status = stk_session_bytes(engine, &session, &bytes, &least);
         if (status != STK_OK || bytes <= p->limit_bytes / 12 || p->batch_rows <= BATCH_ROWS_LEAST)
@@ -101,6 +142,10 @@ static stk_status choose_context(stk_engine *engine, const stk_engine_options *o
     uint32_t model_context = engine->model.context_tokens;
     if (session && session->context_tokens != 0) {
         p->context_tokens = session->context_tokens;
+        return count_session(engine, options);
+    }
+    if (engine->is_planned) {
+        p->context_tokens = engine->plan.context_tokens;
         return count_session(engine, options);
     }
     p->context_tokens = model_context;
@@ -171,12 +216,17 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
 {
     const stk_model *m = &engine->model;
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
     stk_memory_plan *p = &engine->memory;
     uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
+    stk_limits limits;
+    read_limits(engine, options, &limits);
+    uint64_t available = limits.memory_available_bytes;
+    heed_hard_limit(engine, &limits);
     p->program_bytes = stk_memory_plan_program_bytes(engine);
-    p->weights_bytes = stk_weights_bytes(m, false);
+    p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)
         status = choose_context(engine, options);
@@ -185,7 +235,6 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->slots = p->experts;
     p->cache_bytes = p->experts * slot_bytes;
     add_up(p);
-    uint64_t available = stk_memory_plan_available_bytes(engine);
     if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
         p->limit_bytes = available / 100 * 85;
         stk_info(engine->log,
@@ -202,7 +251,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
         return STK_OK;
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
-    p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    p->weights_bytes = stk_weights_bytes(m, nodes, p->embedding_on_demand);
     add_up(p);
     if (p->total_bytes <= p->limit_bytes) // all experts, then
         return STK_OK;

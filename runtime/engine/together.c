@@ -89,9 +89,11 @@ static stk_model single_layer(const stk_model *model, uint32_t layer)
 
 static void cost_layers(stk_engine *e, const stk_session_options *session, stk_split_layer *layers)
 {
+    const stk_nodes *nodes = stk_team_nodes(e->team);
     for (uint32_t i = 0; i < e->model.layer_total; i++) {
         const stk_model one = single_layer(&e->model, i);
-        uint64_t dense = stk_weights_bytes(&one, true), slot = stk_expert_store_slot_bytes(&one);
+        uint64_t dense = stk_weights_bytes(&one, nodes, true),
+                 slot = stk_expert_store_slot_bytes(&one);
         layers[i] = (stk_split_layer){
             .fixed_bytes = dense + stk_session_kv_bytes_of(e, session, i),
             .experts_bytes = slot * one.expert_count,

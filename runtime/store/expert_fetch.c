@@ -36,16 +36,23 @@ void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
     q->tail = index;
 }
 
-// A free slot, or that of the ready, unpinned expert least worth keeping; STK_NONE if all are busy.
-static int32_t take_slot(stk_expert_store *s)
+// A slot for an entry: a free one, or that of the ready, unpinned expert least worth keeping;
+// STK_NONE if all are busy.
+static int32_t take_slot(stk_expert_store *s, uint32_t entry)
 {
-    if (s->slots_used < s->slot_limit)
-        return (int32_t)s->slots_used++;
+    // With several nodes the next free slot may be another node's, and come to be used later.
+    while (s->slots_used < s->slot_limit) {
+        uint32_t fresh = s->slots_used++;
+        if (stk_store_may_hold(s, fresh, entry))
+            return (int32_t)fresh;
+    }
     int32_t victim = STK_NONE;
     bool victim_guessed = true;
     double least = 0;
     for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
         uint32_t owner = s->slot_entry[i];
+        if (!stk_store_may_hold(s, i, entry))
+            continue;
         if (owner == UINT32_MAX)
             return (int32_t)i;
         const stk_entry *e = &s->entries[owner];
@@ -119,6 +126,33 @@ static uint8_t *free_staging(const stk_expert_store *s)
     return NULL;
 }
 
+static bool is_in_sidecar(const stk_expert_store *s, uint32_t index)
+{
+    return s->sidecar && stk_sidecar_has(s->sidecar, index);
+}
+
+// The first expert of a queue, from `index` on, that has a slot to go to, and that slot;
+// UINT32_MAX: none, or no staging for it. An expert whose memory node is busy does not hold up
+// those of other nodes.
+static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *slot)
+{
+    uint64_t busy_nodes = 0;
+    for (; index != UINT32_MAX; index = s->entries[index].next) {
+        uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
+        if (busy_nodes & node)
+            continue;
+        if (!is_in_sidecar(s, index) && !free_staging(s))
+            return UINT32_MAX;
+        *slot = take_slot(s, index);
+        if (*slot != STK_NONE)
+            return index;
+        if (!s->slot_at)
+            return UINT32_MAX;
+        busy_nodes |= node;
+    }
+    return UINT32_MAX;
+}
+
 // Starts loading the most urgent queued expert. NULL: none, or no slot or staging for it.
 static stk_load *begin_load(stk_expert_store *s)
 {
@@ -139,10 +173,9 @@ static stk_load *begin_load(stk_expert_store *s)
             (urgency == STK_WANT_SPECULATIVE &&
              (idle <= STK_STAGING_COUNT / 2 || s->in_flight > SPECULATIVE_READS_MAX)))
             continue;
-        bool from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
-        uint8_t *staging = from_sidecar ? NULL : free_staging(s);
-        int32_t slot = from_sidecar || staging ? take_slot(s) : STK_NONE;
-        if (slot == STK_NONE)
+        int32_t slot = STK_NONE;
+        index = first_with_slot(s, index, &slot);
+        if (index == UINT32_MAX)
             return NULL;
         stk_entry *e = &s->entries[index];
         stk_store_unlink(s, index);
@@ -150,9 +183,12 @@ static stk_load *begin_load(stk_expert_store *s)
         e->load = (int32_t)(load - s->loads);
         s->slot_entry[slot] = index;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        *load = (stk_load){
-            .busy = true, .entry = index, .from_sidecar = from_sidecar, .staging = staging};
-        plan_load(s, load, index, s->slots + (uint64_t)slot * s->slot_bytes);
+        bool from_sidecar = is_in_sidecar(s, index);
+        *load = (stk_load){.busy = true,
+                           .entry = index,
+                           .from_sidecar = from_sidecar,
+                           .staging = from_sidecar ? NULL : free_staging(s)};
+        plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
     return NULL;
@@ -214,7 +250,7 @@ static int make_ready(stk_expert_store *s, const stk_load *load)
 {
     stk_entry *e = &s->entries[load->entry];
     uint32_t layer = load->entry / s->model->expert_count;
-    uint8_t *slot = s->slots + (uint64_t)e->slot * s->slot_bytes;
+    uint8_t *slot = stk_store_slot(s, (uint32_t)e->slot);
     if (load->from_sidecar) {
         if (!e->verified && !stk_sidecar_verify(s->sidecar, load->entry, slot))
             return EILSEQ;

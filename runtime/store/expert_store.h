@@ -84,6 +84,13 @@ void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
 
+// With several memory nodes (those of the team), an expert has a home: it is kept in a slot of that
+// node, for its workers. Nodes have about the same number of a layer's experts per worker.
+uint32_t stk_expert_store_node(const stk_expert_store *store, uint32_t layer, uint32_t expert);
+// Where the pages of a node's slots are. Nothing is found with one node.
+stk_nodes_found stk_expert_store_find(const stk_expert_store *store, const stk_nodes *nodes,
+                                      uint32_t node);
+
 // Changes how many slots are in use, at most those taken at open and at least the minimum; the
 // memory of the others goes back to the system, after waiting for reads into it. Call between
 // forward passes. Returns the number.
@@ -108,6 +115,12 @@ typedef struct stk_expert_store_stats {
 } stk_expert_store_stats;
 stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *store);
 void stk_expert_store_reset_stats(stk_expert_store *store);
+
+// How often the experts of earlier runs were used: rates[layer][expert] in uses per token, from the
+// file that usage_path names. Returns the tokens they are of; 0: there is none, or it is of another
+// model (logged at info), and rates may hold anything.
+uint32_t stk_usage_read(const char *path, uint32_t layer_count, uint32_t expert_count,
+                        const stk_log *log, float *rates);
 
 uint64_t stk_expert_store_bytes(const stk_expert_store *store); // slots and staging
 const char *stk_expert_store_io_name(const stk_expert_store *store);
