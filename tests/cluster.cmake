@@ -6,7 +6,7 @@ if(TARGET stoker)
   foreach(part same usage lost)
     add_test(NAME cluster_${part} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_cluster.sh
              $<TARGET_FILE:stoker> ${PROJECT_SOURCE_DIR}/models/stories-q4_0.gguf ${part})
-    set_tests_properties(cluster_${part} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS mpi
+    set_tests_properties(cluster_${part} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS mpi
                          RUN_SERIAL TRUE)
   endforeach()
 endif()

@@ -4,16 +4,18 @@
 #   usage   mistakes, a rank with another model, a rank without memory
 #   lost    a rank is killed, or stops answering
 set -u
-stoker=$1 model=$2 part=$3
+stoker=$1 part=$3
 command -v mpirun >/dev/null || { echo "no mpirun" && exit 77; }
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
+model=$folder/model.gguf # a copy: records of what is used are kept beside it
+cp "$2" "$model" || exit 1
 failures=0
 
 fail() { printf 'failed: %s\n' "$*" && failures=$((failures + 1)); }
 
 # Waiting processes must not keep the few cores from those that compute.
-mpirun=(timeout 60 mpirun --allow-run-as-root --oversubscribe --bind-to none
+mpirun=(timeout 300 mpirun --allow-run-as-root --oversubscribe --bind-to none
     --mca mpi_yield_when_idle 1 --mca btl_base_warn_component_unused 0)
 ranks() { "${mpirun[@]}" -n "$@" </dev/null; }
 
@@ -55,22 +57,22 @@ same_text()
 part_same()
 {
     "$stoker" logits "$model" --ids "$ids" -o "$folder/want" || fail "alone"
-    same_logits "two" 2
-    same_logits "two, 1 and 7" 2 --split 1,7
-    same_logits "three, one row at a time" 3 --split 2,5,1 --batch 1
+    same_logits "two" 2 -t 2
+    same_logits "two, 1 and 7" 2 --split 1,7 -t 1
+    same_logits "three, one row at a time" 3 --split 2,5,1 --batch 1 -t 1
     same_logits "four, in chunks" 4 --batch 9 -t 1
-    same_logits "two with little memory" 2 --memory 44MiB --split 5,3 -t 2
+    same_logits "two with little memory" 2 --memory 44MiB --split 5,3 -t 1
     same_logits "four with little memory" 4 --memory 36MiB --batch 16 -t 1
-    same_text "greedy" 2 --temp 0
+    same_text "greedy" 2 --temp 0 -t 1
     same_text "seeded" 3 --temp 0.9 --seed 7 -t 1
-    same_text "drafts" 2 --temp 0 --draft 4 --split 3,5
-    same_text "little memory" 2 --temp 0.7 --seed 3 --memory 40MiB --batch 8
+    same_text "drafts" 2 --temp 0 --draft 4 --split 3,5 -t 1
+    same_text "little memory" 2 --temp 0.7 --seed 3 --memory 40MiB --batch 8 -t 1
     # Half-precision hops are not exact, but near: the text goes on.
-    ranks 2 "$stoker" run "$model" -p "Once upon a time there was" -n 20 --temp 0 --hop f16 \
+    ranks 2 "$stoker" run "$model" -p "Once upon a time there was" -n 20 --temp 0 --hop f16 -t 1 \
         >"$folder/got.txt" 2>&1 || fail "f16"
     grep -q "Once upon a time there was a" "$folder/got.txt" || fail "f16: $(cat "$folder/got.txt")"
-    "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 >"$folder/want.txt" 2>&1
-    ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 >"$folder/got.txt" 2>&1
+    "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/want.txt" 2>&1
+    ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/got.txt" 2>&1
     cmp -s "$folder/want.txt" "$folder/got.txt" || fail "ppl: $(cat "$folder/got.txt")"
     part_sidecar
 }
@@ -136,7 +138,7 @@ start_endless()
 {
     cp "$model" "$folder/endless.gguf" # a name to find the processes by
     mkfifo "$folder/text" 2>/dev/null
-    timeout 60 "${mpirun[@]:2}" -n 3 "$stoker" run "$folder/endless.gguf" -p "Once" -t 1 \
+    "${mpirun[@]}" -n 3 "$stoker" run "$folder/endless.gguf" -p "Once" -t 1 \
         --ctx 100000 -n 99000 --temp 1 --seed 1 </dev/null >"$folder/out" 2>"$folder/log" &
     job=$!
     for _ in $(seq 100); do
