@@ -142,12 +142,14 @@ struct stk_session {
     stk_expert_work *work;  // [experts]: those used in this layer
     uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
     float *work_weights;    // [experts]: the router's, of the first row
+    uint32_t *work_rows;    // [experts]: how many rows use them
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
     atomic_int steal_credit; // hundredths of tasks that may still be taken by other nodes
     stk_route_hook route_hook;
     void *route_hook_user;
     atomic_int failure;          // stk_status of the forward in progress
+    uint8_t *guess_marks;        // [experts]
     float *guess_logits;         // [experts padded to 16]
     float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
     float *expert_outputs;       // [batch * used][width padded]

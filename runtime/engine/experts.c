@@ -190,6 +190,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
         atomic_store_explicit(&w->done, 0, memory_order_relaxed);
         // Of several rows the first speaks for all.
         s->work_weights[s->work_count] = s->chosen_weights[s->expert_pairs[first]];
+        s->work_rows[s->work_count] = count;
         s->work_ids[s->work_count++] = e;
         s->task_count += w->tasks;
     }
@@ -197,32 +198,8 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     grant_steals(s);
     if (s->route_hook)
         s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
-    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_count,
-                          STK_WANT_EXACT);
-}
-
-// Asks for the experts the next layers will probably choose: their routers read the residual
-// stream raw, and one layer changes it little. Wrong guesses cost idle disk time only.
-void stk_experts_guess(stk_session *s, uint32_t layer)
-{
-    const stk_engine *e = s->engine;
-    const stk_model *m = &e->model;
-    if (stk_expert_store_is_resident(e->store) || s->row_count > 1)
-        return;
-    uint32_t *guess = s->work_ids + m->expert_count;
-    for (uint32_t next = layer + 1; next < m->layer_count && next <= layer + e->guess_layers;
-         next++) {
-        // The further ahead, the fewer: only the first ranks stay likely.
-        uint32_t skip = next - layer - 1, count = 0;
-        uint32_t likely = m->expert_used_count > skip ? m->expert_used_count - skip : 1;
-        const stk_linear *router = &e->weights.layers[next].router;
-        stk_linear_multiply(router, s->x_acts, 1, s->guess_logits, m->expert_count);
-        stk_choose_experts(s->guess_logits, m->expert_count, likely, guess);
-        for (uint32_t k = 0; k < likely; k++)
-            if (!stk_gpu_has(e->gpu, next, guess[k]))
-                guess[count++] = guess[k];
-        stk_expert_store_want(e->store, next, guess, NULL, count, STK_WANT_SPECULATIVE);
-    }
+    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_rows,
+                          s->work_count, STK_WANT_EXACT);
 }
 
 // Gives back what a failed forward still holds.

@@ -10,11 +10,11 @@
 #include "topology/limits.h"
 
 enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
-static const uint64_t VOCAB_BYTES_PER_TOKEN = 72;
+static const uint64_t VOCAB_BYTES_PER_TOKEN = 48;
 
 // Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
 // which the slots in use end.
-static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
+static const uint64_t PROGRAM_SLACK_BYTES = 5u << 20;
 enum { BATCH_ROWS = 512, BATCH_ROWS_LEAST = 32 };
 
 static uint64_t read_number_after(const char *path, const char *key)

@@ -36,8 +36,46 @@ void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
     q->tail = index;
 }
 
-// A slot for an entry: a free one, or that of the ready, unpinned expert least worth keeping;
-// STK_NONE if all are busy.
+// How hard an entry is to give up, before its worth counts: what a sweep is still to reach would
+// be read again, and a guess was read for one of the very next layers.
+typedef enum hold { HOLD_LITTLE, HOLD_AHEAD, HOLD_GUESS } hold;
+
+static hold hold_of(const stk_expert_store *s, uint32_t index)
+{
+    if (s->entries[index].speculative)
+        return HOLD_GUESS;
+    return s->is_sweep && index / s->model->expert_count > s->clock.layer ? HOLD_AHEAD
+                                                                          : HOLD_LITTLE;
+}
+
+// For an entry the slot of the ready, unpinned expert least worth keeping, among those held up to
+// `most`.
+static int32_t choose_victim(const stk_expert_store *s, uint32_t entry, hold most)
+{
+    int32_t victim = STK_NONE;
+    double least = 0;
+    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
+        uint32_t owner = s->slot_entry[i];
+        if (owner == UINT32_MAX || !stk_store_may_hold(s, i, entry))
+            continue;
+        const stk_entry *e = &s->entries[owner];
+        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
+            continue;
+        hold held = hold_of(s, owner);
+        if (held > most)
+            continue;
+        double worth = s->policy->worth(&e->usage, &s->clock, owner / s->model->expert_count);
+        if (victim == STK_NONE || held < most || worth < least) {
+            victim = (int32_t)i;
+            least = worth;
+            most = held;
+        }
+    }
+    return victim;
+}
+
+// A slot for an entry: a free one, or one that an expert gives up; STK_NONE if all are busy. A
+// guess takes no slot from what is as likely to be needed.
 static int32_t take_slot(stk_expert_store *s, uint32_t entry)
 {
     // With several nodes the next free slot may be another node's, and come to be used later.
@@ -46,27 +84,11 @@ static int32_t take_slot(stk_expert_store *s, uint32_t entry)
         if (stk_store_may_hold(s, fresh, entry))
             return (int32_t)fresh;
     }
-    int32_t victim = STK_NONE;
-    bool victim_guessed = true;
-    double least = 0;
-    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
-        uint32_t owner = s->slot_entry[i];
-        if (!stk_store_may_hold(s, i, entry))
-            continue;
-        if (owner == UINT32_MAX)
+    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++)
+        if (s->slot_entry[i] == UINT32_MAX && stk_store_may_hold(s, i, entry))
             return (int32_t)i;
-        const stk_entry *e = &s->entries[owner];
-        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
-            continue;
-        double worth = s->policy->worth(&e->usage, &s->clock, owner / s->model->expert_count);
-        // A guess was read for the very next layer: not to be lost before its turn.
-        if (victim == STK_NONE || e->speculative < victim_guessed ||
-            (e->speculative == victim_guessed && worth < least)) {
-            victim = (int32_t)i;
-            victim_guessed = e->speculative;
-            least = worth;
-        }
-    }
+    bool guessed = s->entries[entry].urgency == STK_WANT_SPECULATIVE;
+    int32_t victim = choose_victim(s, entry, guessed ? HOLD_LITTLE : HOLD_GUESS);
     if (victim != STK_NONE) {
         stk_entry *e = &s->entries[s->slot_entry[victim]];
         atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);

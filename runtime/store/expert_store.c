@@ -219,7 +219,8 @@ void stk_expert_store_close(stk_expert_store **store)
 // ---- use ----
 
 // Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
-static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_want kind)
+static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, uint32_t rows,
+                         stk_want kind)
 {
     stk_entry *e = &s->entries[index];
     int state = atomic_load_explicit(&e->state, memory_order_relaxed);
@@ -229,6 +230,7 @@ static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_
     s->stats.speculative_used += e->speculative && state != STK_ENTRY_ABSENT;
     e->speculative = false;
     s->clock.use++;
+    s->clock.use_tokens = rows;
     s->policy->touch(&e->usage, &s->clock, weight);
     if (state == STK_ENTRY_ABSENT || state == STK_ENTRY_FAILED) {
         atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
@@ -286,7 +288,8 @@ static void drop_guesses(stk_expert_store *s, uint32_t layer)
 }
 
 void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *experts,
-                           const float *weights, uint32_t count, stk_want kind)
+                           const float *weights, const uint32_t *rows, uint32_t count,
+                           stk_want kind)
 {
     if (s->resident)
         return;
@@ -302,7 +305,7 @@ void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *
             continue;
         }
         if (kind == STK_WANT_EXACT || e->pins == 0)
-            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, kind);
+            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, rows ? rows[i] : 1, kind);
         work |= make_urgent(s, index, kind);
     }
     if (kind == STK_WANT_EXACT)
@@ -441,6 +444,8 @@ void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)
 {
     pthread_mutex_lock(&s->lock);
     s->clock.token += tokens;
+    s->clock.step_tokens = tokens;
+    s->is_sweep = tokens * s->model->expert_used_count >= s->model->expert_count;
     pthread_mutex_unlock(&s->lock);
 }
 

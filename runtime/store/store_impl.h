@@ -102,6 +102,7 @@ struct stk_expert_store {
     uint32_t staging_count; // of STK_STAGING_COUNT buffers, those in use
     const stk_cache_policy *policy;
     stk_policy_clock clock;
+    bool is_sweep; // the pass that is on needs most experts of every layer
     stk_expert_store_stats stats;
     uint32_t in_flight;
 
