@@ -54,6 +54,18 @@ same_text()
     [ -s "$folder/log" ] && fail "$what: not quiet: $(cat "$folder/log")"
 }
 
+# tight RANKS SPLIT MIB: so much more than the least memory every rank can work with
+tight()
+{
+    ranks "$1" "$stoker" logits "$model" --ids "$ids" -o "$folder/tight" --split "$2" -t 1 \
+        --memory 2MiB 2>&1 | sed -n 's/.*give --memory \([0-9]*\)MiB.*/\1/p' | sort -n | tail -n 1 |
+        awk -v more="$3" '{ print $1 + more "MiB" }'
+}
+streams()
+{
+    grep -q 'experts fit into memory' "$folder/log" || fail "nothing is read: $(cat "$folder/log")"
+}
+
 part_same()
 {
     "$stoker" logits "$model" --ids "$ids" -o "$folder/want" || fail "alone"
@@ -61,12 +73,16 @@ part_same()
     same_logits "two, 1 and 7" 2 --split 1,7 -t 1
     same_logits "three, one row at a time" 3 --split 2,5,1 --batch 1 -t 1
     same_logits "four, in chunks" 4 --batch 9 -t 1
-    same_logits "two with little memory" 2 --memory 44MiB --split 5,3 -t 1
-    same_logits "four with little memory" 4 --memory 36MiB --batch 16 -t 1
+    same_logits "two with little memory" 2 --split 5,3 -t 1 -v --memory "$(tight 2 5,3 1)"
+    streams
+    same_logits "four with little memory" 4 --split 2,2,2,2 --batch 16 -t 1 -v \
+        --memory "$(tight 4 2,2,2,2 1)"
+    streams
     same_text "greedy" 2 --temp 0 -t 1
     same_text "seeded" 3 --temp 0.9 --seed 7 -t 1
     same_text "drafts" 2 --temp 0 --draft 4 --split 3,5 -t 1
-    same_text "little memory" 2 --temp 0.7 --seed 3 --memory 40MiB --batch 8 -t 1
+    same_text "little memory" 2 --temp 0.7 --seed 3 --batch 8 -t 1 --ctx 512 --split 4,4 \
+        --memory "$(tight 2 4,4 4)"
     # Half-precision hops are not exact, but near: the text goes on.
     ranks 2 "$stoker" run "$model" -p "Once upon a time there was" -n 20 --temp 0 --hop f16 -t 1 \
         >"$folder/got.txt" 2>&1 || fail "f16"
@@ -82,7 +98,8 @@ part_sidecar()
 {
     cp "$model" "$folder/packed.gguf"
     "$stoker" pack "$folder/packed.gguf" >"$folder/log" 2>&1 || fail "pack: $(cat "$folder/log")"
-    model=$folder/packed.gguf same_logits "a sidecar" 3 --memory 36MiB --split 2,3,3 -t 1 -v
+    model=$folder/packed.gguf same_logits "a sidecar" 3 --split 2,3,3 -t 1 -v \
+        --memory "$(tight 3 2,3,3 1)"
     grep -q 'rank 2 on .*packed experts are used' "$folder/log" ||
         fail "a sidecar: not used: $(cat "$folder/log")"
     [ -e "$folder/packed.stoker-usage-5-8" ] || fail "a sidecar: $(ls "$folder")"
