@@ -8,12 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Splits this much slower than the best one count as equally good for a single token.
-static const double TIE = 1.01;
+static const double TIE = 1 + STK_SPLIT_TIE_PERCENT / 100.0;
 
 // Sums over layers [0, i), so that any range costs two look-ups.
 typedef struct sums {
-    double fixed, experts, fixed_token, expert_token, expert_disk;
+    double fixed, experts, fixed_token, expert_token, expert_disk, overhead;
 } sums;
 
 typedef struct plan {
@@ -34,7 +33,8 @@ static void add_up(plan *w)
                               s->experts + (double)l->experts_bytes,
                               s->fixed_token + (double)l->fixed_token_bytes,
                               s->expert_token + (double)l->expert_token_bytes,
-                              s->expert_disk + (double)l->expert_disk_bytes};
+                              s->expert_disk + (double)l->expert_disk_bytes,
+                              s->overhead + l->overhead_s};
     }
 }
 
@@ -57,7 +57,7 @@ static double stage(const plan *w, uint32_t r, uint32_t begin, uint32_t end, dou
     if (experts > 0 && left < experts)
         share = fmax(left, 0) / experts;
     *resident = share;
-    double time = token / rank->memory_bytes_per_s +
+    double time = token / rank->memory_bytes_per_s + b->overhead - a->overhead +
                   (1 - share) * (b->expert_disk - a->expert_disk) / rank->disk_bytes_per_s;
     return left < least ? INFINITY : time;
 }

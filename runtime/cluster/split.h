@@ -11,7 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STK_SPLIT_RANKS_MAX = 64, STK_SPLIT_LAYERS_MAX = 1024 };
+enum {
+    STK_SPLIT_RANKS_MAX = 64,
+    STK_SPLIT_LAYERS_MAX = 1024,
+    STK_SPLIT_TIE_PERCENT = 5, // more than this is not known of a machine at the start
+};
 
 typedef struct stk_split_rank {
     uint64_t memory_bytes;     // for layers, after program, scratch and the like
@@ -24,6 +28,7 @@ typedef struct stk_split_layer {
     uint64_t experts_bytes;      // held as far as there is room
     uint64_t fixed_token_bytes;  // of fixed_bytes, read for a token
     uint64_t expert_token_bytes; // of experts read for a token, from memory
+    double overhead_s;           // of a token, whatever the memory's speed
     uint64_t expert_disk_bytes;  // the chosen experts, whole, as they are read from disk
 } stk_split_layer;
 
@@ -46,8 +51,9 @@ typedef struct stk_split {
     double resident[STK_SPLIT_RANKS_MAX];    // share of the rank's experts that fits
 } stk_split;
 
-// The split with the least time per token; of those within 1 % of it the one whose slowest stage is
-// fastest, for prompts and several sequences. STK_NO_MEMORY: none fits, *out is untouched.
+// The split with the least time per token; of those within STK_SPLIT_TIE_PERCENT of it the one
+// whose slowest stage is fastest, for prompts and several sequences. STK_NO_MEMORY: none fits, *out
+// is untouched.
 STK_CHECKED stk_status stk_split_plan(const stk_split_problem *problem, stk_split *out);
 
 // Fills in what out->first implies. STK_NO_MEMORY: a rank cannot hold its layers; *rank is the

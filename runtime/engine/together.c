@@ -15,6 +15,9 @@ enum { PING_BYTES = 16 << 10, PINGS = 12, ERROR_BYTES = 256 };
 
 // Of the neurons of a chosen expert, those computed; models differ, and so do texts.
 static const double ACTIVE_SHARE = 0.35;
+// What many small products reach of the speed of one large one, and what a layer costs besides
+// (attention, norms, barriers); measured, bench/2026-11-22-cluster.md.
+static const double EFFICIENCY = 0.72, LAYER_OVERHEAD_S = 45e-6;
 
 typedef struct facts {
     uint32_t threads;
@@ -101,6 +104,7 @@ static void cost_layers(stk_engine *e, const stk_session_options *session, stk_s
             .expert_token_bytes = (uint64_t)((double)(slot * one.expert_used_count) *
                                              (1 + 2 * ACTIVE_SHARE) / 3),
             .expert_disk_bytes = slot * one.expert_used_count,
+            .overhead_s = LAYER_OVERHEAD_S,
         };
     }
 }
@@ -176,7 +180,8 @@ static stk_status choose_split(stk_engine *e, const stk_engine_options *options,
         return STK_NO_MEMORY;
     cost_layers(e, session ? session : &none, layers);
     for (uint32_t r = 0; r < count; r++)
-        ranks[r] = (stk_split_rank){all[r].memory_bytes, all[r].speed.memory_bytes_per_s,
+        ranks[r] = (stk_split_rank){all[r].memory_bytes,
+                                    all[r].speed.memory_bytes_per_s * EFFICIENCY,
                                     all[r].speed.disk_bytes_per_s};
     uint64_t head = stk_dense_bytes(m->output->type, stk_dense_format(m->output->type, m->width),
                                     m->vocab_size, m->width);
