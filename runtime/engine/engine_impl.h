@@ -4,6 +4,7 @@
 
 #include "base/team.h"
 #include "cpu/cpu.h"
+#include "engine/dense_gpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
@@ -33,6 +34,8 @@ struct stk_engine {
     stk_expert_store *store;
     stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
+    stk_gpu_share share;                // what else the device takes over
+    stk_vk_dense *dense;                // its weights; NULL: nothing else
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
@@ -56,6 +59,11 @@ typedef struct stk_kv_layer {
     uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
     uint16_t *k, *v;
 } stk_kv_layer;
+
+typedef struct stk_pages {
+    void *start;
+    uint64_t bytes;
+} stk_pages;
 
 // What one worker needs to itself.
 typedef struct stk_expert_scratch {
@@ -96,8 +104,15 @@ struct stk_session {
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
     stk_kv_layer *kv;  // [layer]
-    void *kv_pages;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes; // wherever they are
+    stk_pages kv_pages, kv_again; // the second after a device was lost
+
+    // What a device keeps of this session (engine/dense_gpu.h).
+    stk_vk_stream *stream; // NULL: the CPU computes all of it
+    bool uses_stream;      // during a forward, which does not change its mind
+    stk_vk_batch_row *stream_rows;
+    stk_vk_attended stream_output;
+    int32_t *tokens; // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
     const stk_row *rows;
@@ -147,6 +162,10 @@ enum { STK_PAIRS_SPLIT_MAX = 32 };
 // KV cache and scratch of a session with these options. STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
                                          uint64_t *out);
+// What it takes on the device.
+STK_CHECKED stk_status stk_session_stream_bytes(stk_engine *engine,
+                                                const stk_session_options *options,
+                                                const stk_vk_dense_options *dense, uint64_t *out);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

@@ -60,6 +60,7 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
                 .position = start + done + i,
                 .token = o->prompt[done + i],
                 .logits = done + i + 1 == o->prompt_count,
+                .only_best = stk_sampler_is_greedy(o->sampler),
             };
         stk_status status = stk_session_forward(o->session, rows, count);
         if (status != STK_OK)
@@ -80,7 +81,9 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
 static bool draw(const stk_generate_options *o, uint32_t row, uint32_t length,
                  stk_generate_stats *stats, int32_t *token)
 {
-    *token = stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
+    *token = stk_sampler_is_greedy(o->sampler)
+                 ? stk_session_best(o->session, row)
+                 : stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
     accept(o, *token);
     stats->generated_tokens++;
     bool go_on = !o->on_token || o->on_token(o->user, *token);
@@ -126,7 +129,8 @@ static stk_status step(const stk_generate_options *o, stk_generate_stats *stats,
         rows[i] = (stk_row){.sequence = o->sequence,
                             .position = length + i,
                             .token = i == 0 ? *token : guesses[i - 1],
-                            .logits = true};
+                            .logits = true,
+                            .only_best = stk_sampler_is_greedy(o->sampler)};
     stk_status status = stk_session_forward(o->session, rows, guess_count + 1);
     if (status != STK_OK)
         return status;

@@ -145,27 +145,45 @@ static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer)
     return 2 * per_token * layer_capacity(s, &m->layers[layer]) * sizeof(uint16_t);
 }
 
-static stk_status take_kv(stk_session *s)
+static stk_status take_kv_table(stk_session *s)
 {
     const stk_model *m = &s->engine->model;
     s->kv = calloc(m->layer_count, sizeof *s->kv);
     if (!s->kv)
         return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < m->layer_count; i++)
-        s->kv_bytes += kv_layer_bytes(s, i);
-    s->kv_pages = stk_pages_alloc(s->kv_bytes);
-    if (!s->kv_pages)
-        return stk_fail(s->engine->log, STK_NO_MEMORY,
-                        "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
-                        (double)s->kv_bytes / 0x1p30, s->context_tokens);
-    uint8_t *at = s->kv_pages;
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        uint64_t bytes = kv_layer_bytes(s, i);
-        s->kv[i].capacity_tokens = layer_capacity(s, &m->layers[i]);
+        s->kv_bytes += kv_layer_bytes(s, i, s->full_kv);
+        s->kv[i].capacity_tokens = layer_capacity(s, i, s->full_kv);
+    }
+    return STK_OK;
+}
+
+// Host memory for the layers that have none and whose cache is not on a device.
+static stk_status take_kv_pages(stk_session *s, stk_pages *pages)
+{
+    const stk_model *m = &s->engine->model;
+    bool *waits = calloc(m->layer_count, sizeof *waits);
+    if (!waits)
+        return STK_NO_MEMORY;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        waits[i] = !s->kv[i].k && !(s->stream && stk_gpu_share_has(&s->engine->share, i));
+        pages->bytes += waits[i] ? kv_layer_bytes(s, i, s->full_kv) : 0;
+    }
+    pages->start = pages->bytes ? stk_pages_alloc(pages->bytes) : NULL;
+    uint8_t *at = pages->start;
+    for (uint32_t i = 0; i < m->layer_count && at; i++) {
+        if (!waits[i])
+            continue;
+        uint64_t bytes = kv_layer_bytes(s, i, s->full_kv);
         s->kv[i].k = (uint16_t *)(void *)at;
         s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
         at += bytes;
     }
+    free(waits);
+    if (pages->bytes && !pages->start)
+        return stk_fail(s->engine->log, STK_NO_MEMORY,
+                        "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
+                        (double)pages->bytes / 0x1p30, s->context_tokens);
     return STK_OK;
 }
 
@@ -247,7 +265,9 @@ void stk_session_close(stk_session **session)
     if (!s)
         return;
     stk_meter_close(s);
-    stk_pages_free(s->kv_pages, s->kv_bytes);
+    stk_gpu_stream_close(s);
+    stk_pages_free(s->kv_pages.start, s->kv_pages.bytes);
+    stk_pages_free(s->kv_again.start, s->kv_again.bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
     free(s->kv);
     free(s);
@@ -313,11 +333,8 @@ static void heed_pressure(stk_engine *engine)
              engine->pressure.slots_max);
 }
 
-stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
+static void set_batch(stk_session *s, const stk_row *rows, uint32_t count)
 {
-    stk_status status = check_rows(s, rows, count);
-    if (status != STK_OK)
-        return status;
     s->rows = rows;
     s->row_count = count;
     s->logit_count = 0;
@@ -325,17 +342,85 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
         if (rows[i].logits)
             s->logit_rows[s->logit_count++] = i;
+        if (s->tokens)
+            s->tokens[(size_t)rows[i].sequence * s->context_tokens + rows[i].position] =
+                rows[i].token;
     }
+}
+
+static stk_status run_batch(stk_session *s, const stk_row *rows, uint32_t count)
+{
+    set_batch(s, rows, count);
+    s->uses_stream = s->stream != NULL;
+    atomic_store(&s->failure, STK_OK);
+    stk_team_run(s->engine->team, stk_forward_worker, s);
+    return (stk_status)atomic_load(&s->failure);
+}
+
+// Computes one sequence's keys and values once more.
+static stk_status compute_again(stk_session *s, uint32_t sequence, stk_row *rows)
+{
+    uint32_t length = s->length[sequence];
+    const int32_t *tokens = s->tokens + (size_t)sequence * s->context_tokens;
+    stk_status status = STK_OK;
+    for (uint32_t at = 0; at < length && status == STK_OK; at += s->batch_rows_max) {
+        uint32_t count = length - at < s->batch_rows_max ? length - at : s->batch_rows_max;
+        for (uint32_t i = 0; i < count; i++)
+            rows[i] = (stk_row){.sequence = sequence, .position = at + i, .token = tokens[at + i]};
+        status = run_batch(s, rows, count);
+    }
+    return status;
+}
+
+// The device is lost, and with it keys and values. Puts them into host memory; where that is
+// limited, slots of experts make room.
+static stk_status leave_device(stk_session *s)
+{
+    stk_engine *e = s->engine;
+    stk_route_hook hook = s->route_hook;
+    stk_row *rows = calloc(s->batch_rows_max, sizeof *rows);
+    stk_vk_stream_close(&s->stream);
+    stk_status status = rows ? take_kv_pages(s, &s->kv_again) : STK_NO_MEMORY;
+    if (status == STK_OK && e->memory.limit_bytes != 0 && !e->share.shares_memory) {
+        uint64_t slot_bytes = stk_expert_store_slot_bytes(&e->model);
+        uint32_t fewer = (uint32_t)((s->kv_again.bytes + slot_bytes - 1) / slot_bytes);
+        uint32_t least = e->pressure.slots_min, most = e->pressure.slots_max;
+        e->pressure.slots_max = most > least + fewer ? most - fewer : least;
+        if (e->pressure.slots > e->pressure.slots_max)
+            e->pressure.slots = e->pressure.slots_max;
+        stk_expert_store_set_slots(e->store, e->pressure.slots);
+    }
+    s->route_hook = NULL; // it was told of these tokens
+    for (uint32_t i = 0; i < s->sequence_count && status == STK_OK; i++)
+        status = compute_again(s, i, rows);
+    s->route_hook = hook;
+    free(rows);
+    return status;
+}
+
+// Until it worked or failed for another reason than a lost device, which is left behind then.
+static stk_status run_until_done(stk_session *s, const stk_row *rows, uint32_t count)
+{
+    stk_status status = STK_DEVICE_LOST;
+    while (status == STK_DEVICE_LOST) {
+        status = s->stream && stk_gpu_device_is_lost(s->engine->device) ? leave_device(s) : STK_OK;
+        if (status == STK_OK)
+            status = run_batch(s, rows, count);
+    }
+    return status;
+}
+
+stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
+{
+    stk_status status = check_rows(s, rows, count);
+    if (status != STK_OK)
+        return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
-    do { // once more without the GPU when that was lost on the way
-        atomic_store(&s->failure, STK_OK);
-        stk_team_run(s->engine->team, stk_forward_worker, s);
-    } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
-    if (atomic_load(&s->failure) == STK_OK)
+    status = run_until_done(s, rows, count);
+    if (status == STK_OK)
         stk_meter_forward(s);
     s->rows = NULL; // the caller's
-    status = (stk_status)atomic_load(&s->failure);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
         if (length > s->highest[rows[i].sequence])
@@ -346,16 +431,32 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     return status;
 }
 
+static bool has_logits(const stk_session *s, uint32_t row_index)
+{
+    return row_index < s->row_count && s->logit_slot[row_index] != UINT32_MAX;
+}
+
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
 {
-    if (row_index >= s->row_count || s->logit_slot[row_index] == UINT32_MAX || !holds_logits(s))
+    if (!has_logits(s, row_index))
         return NULL;
+    if (stk_gpu_heads(s))
+        return stk_vk_stream_logits(s->stream, s->logit_slot[row_index]);
     return s->logits + s->logit_slot[row_index] * s->vocab_padded;
 }
 
-float *stk_session_hidden(stk_session *s)
+int32_t stk_session_best(const stk_session *s, uint32_t row_index)
 {
-    return s->x;
+    if (!has_logits(s, row_index))
+        return 0;
+    if (stk_gpu_heads(s))
+        return (int32_t)stk_vk_stream_best(s->stream, s->logit_slot[row_index]);
+    const float *logits = s->logits + s->logit_slot[row_index] * s->vocab_padded;
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < s->engine->model.vocab_size; i++)
+        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
+            best = i;
+    return (int32_t)best;
 }
 
 uint32_t stk_session_length(const stk_session *s, uint32_t sequence)

@@ -25,7 +25,8 @@ typedef struct stk_row {
     uint32_t sequence; // < sequence_count
     uint32_t position; // the sequence's next position (rows of a sequence come in order)
     int32_t token;
-    bool logits; // compute this row's logits
+    bool logits;    // compute this row's logits
+    bool only_best; // and of them only the largest matters, which a GPU finds by itself
 } stk_row;
 
 // Takes the KV cache and all scratch; later calls do not allocate.
@@ -40,9 +41,11 @@ void stk_session_close(stk_session **session); // sets it to NULL; NULL is allow
 STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *rows,
                                            uint32_t count);
 
-// Logits [vocab] of rows[row_index] of the last forward, which must have asked for them.
-// Borrowed, valid until the next forward.
+// Logits [vocab] of rows[row_index] of the last forward, which must have asked for them, and for
+// more than the best. Borrowed, valid until the next forward.
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
+// The token with the largest logit of such a row, the lowest id among equals.
+int32_t stk_session_best(const stk_session *session, uint32_t row_index);
 
 // The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows
 // of a batch there before stk_session_forward; one without the last leaves them there.
