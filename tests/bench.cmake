@@ -9,5 +9,7 @@ if(TARGET stoker AND STK_PYTHON3)
   add_test(NAME bench COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_bench.sh
            $<TARGET_FILE:stoker> ${PROJECT_SOURCE_DIR}/models/stories-q4_0.gguf ${STK_PYTHON3}
            ${CMAKE_CURRENT_SOURCE_DIR}/check_bench.py)
-  set_tests_properties(bench PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 RUN_SERIAL TRUE)
+  # Its threads are the engine's, which have tests of their own: not under ThreadSanitizer.
+  set_tests_properties(bench PROPERTIES LABELS single SKIP_RETURN_CODE 77 TIMEOUT 600
+    RUN_SERIAL TRUE)
 endif()

@@ -3,4 +3,5 @@ if(TARGET stoker)
   stk_test(cache_policy
     SOURCES test_cache_policy.c ../runtime/cli/replay.c ../runtime/cli/trace.c
     LINK stk_store)
+  set_property(TEST cache_policy PROPERTY LABELS single)
 endif()

@@ -81,6 +81,14 @@ def check_json(path):
         print("compare", c["kind"], c["tokens"], c["tokens_per_s_median"], c["command"])
 
 
+def check_draft(path):
+    d = json.load(open(path, encoding="utf-8"))["draft"]
+    check(len(d["samples"]) == len(d["plain_samples"]) >= 3, "turns")
+    check(0 < d["accepted_tokens"] <= d["drafted_tokens"], "accepted of drafted")
+    check(d["passes"] + d["accepted_tokens"] == d["tokens"], "a pass or a guess for every token")
+    print(d["tokens"], d["prompt_tokens"], d["draft_tokens_max"])
+
+
 def check_csv(path):
     rows = list(csv.DictReader(open(path, newline="", encoding="utf-8"), strict=True))
     check(rows, "no rows")
@@ -117,5 +125,5 @@ def check_trace(path):
         check(names.count("experts") == names.count("attend") > 1, "layers")
 
 
-{"json": check_json, "csv": check_csv, "html": check_html, "trace": check_trace}[sys.argv[1]](
-    sys.argv[2])
+CHECKS = {"json": check_json, "draft": check_draft, "csv": check_csv, "html": check_html, "trace": check_trace}
+CHECKS[sys.argv[1]](sys.argv[2])

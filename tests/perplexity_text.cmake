@@ -14,5 +14,8 @@ if(TARGET stoker)
       ${PROJECT_SOURCE_DIR}/models/stories-q4_0.gguf
       ${CMAKE_CURRENT_SOURCE_DIR}/data/little_women.txt ${ctx} ${chunks} ${expected})
     set_tests_properties(perplexity_text_${ctx} PROPERTIES TIMEOUT 900)
+    if(ctx GREATER 256) # one of the two is enough for ThreadSanitizer
+      set_property(TEST perplexity_text_${ctx} PROPERTY LABELS single)
+    endif()
   endwhile()
 endif()

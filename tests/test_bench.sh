@@ -55,6 +55,15 @@ compare decode 5 12.5 "'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2
 [ "$(wc -l <runs)" -eq 4 ] || fail "the command ran $(wc -l <runs) times, not 4"
 check trace trace.json
 
+# --- a text that repeats is drafted; without a draft nothing is said of one
+bench 0 -o json --prompt 0 --gen 60 --depth 10 --threads 1 --draft 4 -f text.txt
+check draft out
+same '60 64 4'
+bench 0 --prompt 0 --gen 60 --depth 70 --draft 4 --draft-worth 0
+grep -qE 'of [1-9][0-9]* drafted tokens accepted' out || fail 'the table lacks the draft'
+bench 0 -o json --prompt 0 --gen 5
+grep -q draft out && fail 'a draft nobody asked for'
+
 # --- the other formats
 bench 0 -o csv --prompt 20 --gen 5
 check csv out

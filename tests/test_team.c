@@ -15,6 +15,7 @@ enum { WORKERS_MAX = 8, PHASES = 300, ITEMS = 97 };
 
 typedef struct hand_out {
     uint32_t chunk;
+    bool (*take)(stk_worker *, uint32_t, uint32_t, uint32_t *, uint32_t *);
     uint32_t counts[ITEMS]; // plain: an item is its taker's alone until the next barrier
     uint32_t failures[WORKERS_MAX];
     uint32_t phase_seen[WORKERS_MAX];
@@ -40,7 +41,7 @@ static void take_job(stk_worker *worker, void *argument)
     uint32_t begin, end, *failures = &h->failures[worker->index];
     for (uint32_t phase = 0; phase < PHASES; phase++) {
         uint32_t total = items_of(phase);
-        while (stk_worker_take(worker, total, h->chunk, &begin, &end)) {
+        while (h->take(worker, total, h->chunk, &begin, &end)) {
             *failures += begin >= end || end > total || end - begin > h->chunk;
             for (uint32_t i = begin; i < end; i++)
                 h->counts[i]++;
@@ -52,15 +53,15 @@ static void take_job(stk_worker *worker, void *argument)
         for (uint32_t i = 0; i < total; i++)
             *failures += h->counts[i] != 1;
         stk_worker_barrier(worker);
-        while (stk_worker_take(worker, total, 1, &begin, &end))
+        while (h->take(worker, total, 1, &begin, &end))
             h->counts[begin]--;
         stk_worker_barrier(worker);
     }
 }
 
+// Every item once, whether workers take turns or have stretches of their own.
 static void test_take(void **state)
 {
-    (void)state;
     static const uint32_t chunks[] = {1, 4, ITEMS + 1};
     for (uint32_t workers = 1; workers <= WORKERS_MAX; workers++) {
         stk_team *team = open_team(workers);
@@ -68,6 +69,7 @@ static void test_take(void **state)
             hand_out h;
             memset(&h, 0, sizeof h);
             h.chunk = chunks[c];
+            h.take = *state ? stk_worker_take_near : stk_worker_take;
             stk_team_run(team, take_job, &h);
             for (uint32_t w = 0; w < workers; w++) {
                 assert_int_equal(h.failures[w], 0);
@@ -189,8 +191,10 @@ static void test_limits(void **state)
 
 int main(void)
 {
+    static char stretches[] = "stretches";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take),  cmocka_unit_test(test_jobs),   cmocka_unit_test(test_sleep),
+        cmocka_unit_test(test_take),  cmocka_unit_test_prestate(test_take, (void *)stretches),
+        cmocka_unit_test(test_jobs),  cmocka_unit_test(test_sleep),
         cmocka_unit_test(test_crowd), cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

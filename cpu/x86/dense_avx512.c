@@ -10,10 +10,10 @@
 
 #include <immintrin.h>
 
-// How far ahead of the weights one token streams lines are asked for: the hardware's streams stop
-// at every 4 KiB, which a row group crosses three times. bench/2026-11-22-xeon.md has the distances
-// tried.
-enum { ROWS = 16, TILE = 8, PREFETCH_BYTES = 1536 };
+// How far ahead of the weights one token streams lines are asked for, in two steps: into L2, which
+// can wait for more lines at once than L1, and from there into L1. The hardware's own streams stop
+// at every 4 KiB. bench/2026-11-22-xeon.md has the distances tried.
+enum { ROWS = 16, TILE = 8, NEAR_BYTES = 1152, FAR_BYTES = 4096 };
 
 // How a type's 16-row block becomes integers: `bias` is what its unsigned form adds to a value.
 typedef struct block_type {
@@ -72,6 +72,18 @@ static inline __attribute__((always_inline)) __m512 block_term(const __m512i w[8
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(s0, s1)), scale);
 }
 
+// Asks for what lies ahead of an even or odd block of a pair, scales with the even one.
+static inline __attribute__((always_inline)) void prefetch_block(const uint8_t *pair,
+                                                                 const block_type *t, uint32_t odd)
+{
+    const char *at = (const char *)pair + (odd ? 64 + t->values_bytes : 0);
+    uint32_t bytes = t->values_bytes + (odd ? 0 : 64);
+    for (uint32_t i = 0; i < bytes; i += 64) {
+        _mm_prefetch(at + NEAR_BYTES + i, _MM_HINT_T0);
+        _mm_prefetch(at + FAR_BYTES + i, _MM_HINT_T1);
+    }
+}
+
 static inline __attribute__((always_inline)) void
 dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_act *act, float *y)
 {
@@ -84,11 +96,7 @@ dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_ac
         for (uint32_t i = 0; i < 8; i++) {
             __m512i w[8];
             const uint8_t *pair = pair_at(group, t, b + i);
-            const char *ahead = (const char *)pair + PREFETCH_BYTES;
-            if ((i & 1) == 0)
-                _mm_prefetch(ahead, _MM_HINT_T0);
-            for (uint32_t at = 0; at < t->values_bytes; at += 64)
-                _mm_prefetch(ahead + 64 + (i & 1) * t->values_bytes + at, _MM_HINT_T0);
+            prefetch_block(pair, t, i & 1);
             load_weights(pair, t, b + i, w);
             a[i] = _mm512_add_ps(a[i], block_term(w, load_scales(pair, b + i), t, act, b + i));
         }

@@ -8,6 +8,8 @@
 
 // bytes > 0, rounded up to whole pages. NULL when the system refuses.
 void *stk_pages_alloc(size_t bytes);
+// The same in the system's smallest pages only: memory is taken exactly where it is touched.
+void *stk_pages_alloc_small(size_t bytes);
 // bytes as given to alloc; NULL is allowed.
 void stk_pages_free(void *pages, size_t bytes);
 

@@ -13,9 +13,16 @@
 // sleeping between them would cost more than the work. About 50 us on current machines.
 enum { SPINS_MAX = 2000 };
 
+// Whoever has finished its own stretch looks at so many others: with hundreds of workers, looking
+// at all would cost more than it gives.
+enum { NEIGHBOURS_HELPED = 8 };
+
 typedef struct member {
     _Alignas(64) stk_worker worker;
     pthread_t thread;
+    // What is handed out of its own stretch, in even and odd phases. Reset by the member when it
+    // arrives at the end of the phase between: everybody is done with the one before.
+    _Alignas(64) atomic_uint taken[2];
 } member;
 
 struct stk_team {
@@ -55,9 +62,11 @@ static void wait_for_phase_after(stk_team *team, unsigned seen)
     pthread_mutex_unlock(&team->lock);
 }
 
-static void arrive(stk_team *team)
+static void arrive(member *self)
 {
+    stk_team *team = self->worker.team;
     unsigned seen = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_store_explicit(&self->taken[(seen + 1) & 1], 0, memory_order_relaxed);
     // acq_rel: the last to arrive has seen what every other wrote, and passes it on.
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 <
         team->worker_count) {
@@ -76,18 +85,18 @@ static void arrive(stk_team *team)
 
 void stk_worker_barrier(stk_worker *worker)
 {
-    if (worker->worker_count > 1)
-        arrive(worker->team);
-    else // nobody to wait for, but the next phase's hand-out starts afresh
-        atomic_store_explicit(&worker->team->taken[0], 0, memory_order_relaxed);
+    member *self = &worker->team->members[worker->index];
+    if (worker->worker_count > 1) {
+        arrive(self);
+        return;
+    }
+    // Nobody to wait for, but the next phase's hand-out starts afresh.
+    atomic_store_explicit(&worker->team->taken[0], 0, memory_order_relaxed);
+    atomic_store_explicit(&self->taken[0], 0, memory_order_relaxed);
 }
 
-bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
-                     uint32_t *end)
+static bool take(atomic_uint *taken, uint32_t total, uint32_t chunk, uint32_t *begin, uint32_t *end)
 {
-    stk_team *team = worker->team;
-    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    atomic_uint *taken = &team->taken[phase & 1];
     if (atomic_load_explicit(taken, memory_order_relaxed) >= total)
         return false;
     unsigned from = atomic_fetch_add_explicit(taken, chunk, memory_order_relaxed);
@@ -96,6 +105,38 @@ bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_
     *begin = from;
     *end = total - from < chunk ? total : from + chunk;
     return true;
+}
+
+bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                     uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    return take(&team->taken[phase & 1], total, chunk, begin, end);
+}
+
+void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
+{
+    *begin = (uint32_t)((uint64_t)total * worker->index / worker->worker_count);
+    *end = (uint32_t)((uint64_t)total * (worker->index + 1) / worker->worker_count);
+}
+
+bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                          uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    for (uint32_t i = 0; i < worker->worker_count && i <= NEIGHBOURS_HELPED; i++) {
+        member *other = &team->members[(worker->index + i) % worker->worker_count];
+        uint32_t first, last;
+        stk_worker_stretch(&other->worker, total, &first, &last);
+        if (!take(&other->taken[phase & 1], last - first, chunk, begin, end))
+            continue;
+        *begin += first;
+        *end += first;
+        return true;
+    }
+    return false;
 }
 
 static void *worker_main(void *argument)
@@ -107,11 +148,11 @@ static void *worker_main(void *argument)
     if (team->pin && !stk_cores_bind(team->cores, self->worker.index))
         stk_debug(team->log, "worker %u: cannot be bound to a core", self->worker.index);
     for (;;) {
-        arrive(team); // a job begins
+        arrive(self); // a job begins
         if (team->stop)
             return NULL;
         team->job(&self->worker, team->argument);
-        arrive(team); // and ends
+        arrive(self); // and ends
     }
 }
 
@@ -119,13 +160,10 @@ void stk_team_run(stk_team *team, stk_team_job job, void *argument)
 {
     team->job = job;
     team->argument = argument;
-    if (team->worker_count > 1)
-        arrive(team);
-    else
-        stk_worker_barrier(&team->members[0].worker);
+    stk_worker_barrier(&team->members[0].worker);
     job(&team->members[0].worker, argument);
     if (team->worker_count > 1)
-        arrive(team);
+        arrive(&team->members[0]);
 }
 
 // Ends the workers 1..started of a team whose barrier expects exactly them and the caller.
@@ -133,7 +171,7 @@ static void stop_workers(stk_team *team, uint32_t started)
 {
     team->stop = true;
     if (started > 0)
-        arrive(team);
+        arrive(&team->members[0]);
     for (uint32_t i = 1; i <= started; i++)
         pthread_join(team->members[i].thread, NULL);
 }

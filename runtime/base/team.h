@@ -48,4 +48,11 @@ void stk_worker_barrier(stk_worker *worker);
 bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
                      uint32_t *end);
 
+// The same, but each worker goes through a stretch of its own first and then helps its neighbours:
+// two cores that take turns in one stream of memory get less of it than each in its own.
+bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
+                          uint32_t *end);
+// That stretch.
+void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end);
+
 #endif

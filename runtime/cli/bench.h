@@ -7,10 +7,11 @@
 
 #include "base/log.h"
 #include "cli/text_model.h"
+#include "engine/draft.h"
 #include "engine/metrics.h"
 #include <stdio.h>
 
-enum { STK_BENCH_REPS_MAX = 64, STK_BENCH_LIST_MAX = 16 };
+enum { STK_BENCH_REPS_MAX = 64, STK_BENCH_LIST_MAX = 16, STK_BENCH_DRAFT_PROMPT_MIN = 64 };
 
 typedef struct stk_bench_samples {
     double values[2 * STK_BENCH_REPS_MAX];
@@ -84,6 +85,15 @@ typedef struct stk_bench_peer {
     stk_bench_samples ours, theirs; // tokens/s, taken alternately
 } stk_bench_peer;
 
+// The same text written with and without a draft, in turns.
+typedef struct stk_bench_draft {
+    stk_draft_options options;      // tokens_max 0: not measured
+    uint32_t tokens, prompt_tokens; // generated, and the text they follow
+    uint32_t threads;
+    uint32_t passes, drafted_tokens, accepted_tokens; // of one text
+    stk_bench_samples plain, drafted;                 // tokens/s
+} stk_bench_draft;
+
 typedef struct stk_bench_report {
     stk_bench_machine machine;
     const char *model_file;
@@ -92,6 +102,7 @@ typedef struct stk_bench_report {
     stk_bench_result *results;
     uint32_t count, capacity;
     stk_bench_peer peer;
+    stk_bench_draft draft;
 } stk_bench_report;
 
 void stk_bench_report_free(stk_bench_report *report);
@@ -133,6 +144,10 @@ STK_CHECKED stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uin
 // The same `tokens` once, for alternating with another program.
 STK_CHECKED stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens,
                                       uint32_t depth, double *tokens_per_s);
+// Fills draft's figures; its options and tokens are given. Greedy, after `depth` tokens of the text
+// (64 at least), which the session must have room for.
+STK_CHECKED stk_status stk_bench_measure_draft(stk_bench_run *run, uint32_t depth,
+                                               stk_bench_draft *draft);
 // Decodes one token at `depth` with timing and writes the spans of every worker as trace events.
 STK_CHECKED stk_status stk_bench_trace(stk_bench_run *run, uint32_t depth, const char *path);
 

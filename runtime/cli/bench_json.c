@@ -114,6 +114,18 @@ static json_t *json_peer(const stk_bench_peer *p)
                      "stoker_samples", json_samples(&p->ours), "ratio", ours / theirs);
 }
 
+static json_t *json_draft(const stk_bench_draft *d)
+{
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:o, s:f, s:o}", "tokens",
+                     (int)d->tokens, "prompt_tokens", (int)d->prompt_tokens, "threads",
+                     (int)d->threads, "draft_tokens_max", (int)d->options.tokens_max, "passes",
+                     (int)d->passes, "drafted_tokens", (int)d->drafted_tokens, "accepted_tokens",
+                     (int)d->accepted_tokens, "tokens_per_s_median",
+                     stk_bench_samples_median(&d->drafted), "samples", json_samples(&d->drafted),
+                     "plain_tokens_per_s_median", stk_bench_samples_median(&d->plain),
+                     "plain_samples", json_samples(&d->plain));
+}
+
 bool stk_bench_write_json(const stk_bench_report *report, FILE *to)
 {
     json_t *results = json_array();
@@ -125,6 +137,8 @@ bool stk_bench_write_json(const stk_bench_report *report, FILE *to)
                              results);
     if (root && report->peer.command)
         ok &= json_object_set_new(root, "compare", json_peer(&report->peer)) == 0;
+    if (root && report->draft.drafted.count > 0)
+        ok &= json_object_set_new(root, "draft", json_draft(&report->draft)) == 0;
     char *text = root && ok ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) : NULL;
     json_decref(root);
     if (!text)

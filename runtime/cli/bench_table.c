@@ -89,16 +89,26 @@ static void write_rest(const stk_bench_report *report, FILE *to)
     }
 }
 
-void stk_bench_write_table(const stk_bench_report *report, FILE *to)
+static void write_draft(const stk_bench_draft *d, FILE *to)
 {
-    write_machine(report, to);
-    write_speeds(report, to);
-    if (report->count > 0) {
-        write_bytes(report, to);
-        write_rest(report, to);
-        write_store(report, to);
-    }
-    const stk_bench_peer *p = &report->peer;
+    double plain = stk_bench_samples_median(&d->plain),
+           drafted = stk_bench_samples_median(&d->drafted);
+    if (d->drafted.count == 0)
+        return;
+    fprintf(to, "\n%u tokens written greedily after %u, %u threads, in turns, %u each\n", d->tokens,
+            d->prompt_tokens, d->threads, d->drafted.count);
+    fprintf(to, "%10.2f tokens/s (%.2f .. %.2f)  one by one\n", plain,
+            stk_bench_samples_min(&d->plain), stk_bench_samples_max(&d->plain));
+    fprintf(to, "%10.2f tokens/s (%.2f .. %.2f)  with drafts of up to %u\n", drafted,
+            stk_bench_samples_min(&d->drafted), stk_bench_samples_max(&d->drafted),
+            d->options.tokens_max);
+    fprintf(to, "%10.3f ratio; %u of %u drafted tokens accepted (%.0f %%), %u passes\n",
+            drafted / plain, d->accepted_tokens, d->drafted_tokens,
+            d->drafted_tokens ? 100.0 * d->accepted_tokens / d->drafted_tokens : 0.0, d->passes);
+}
+
+static void write_peer(const stk_bench_peer *p, FILE *to)
+{
     if (!p->command)
         return;
     double ours = stk_bench_samples_median(&p->ours), theirs = stk_bench_samples_median(&p->theirs);
@@ -109,6 +119,19 @@ void stk_bench_write_table(const stk_bench_report *report, FILE *to)
     fprintf(to, "%10.2f tokens/s (%.2f .. %.2f)  %s\n", theirs, stk_bench_samples_min(&p->theirs),
             stk_bench_samples_max(&p->theirs), p->command);
     fprintf(to, "%10.3f ratio\n", ours / theirs);
+}
+
+void stk_bench_write_table(const stk_bench_report *report, FILE *to)
+{
+    write_machine(report, to);
+    write_speeds(report, to);
+    if (report->count > 0) {
+        write_bytes(report, to);
+        write_rest(report, to);
+        write_store(report, to);
+    }
+    write_peer(&report->peer, to);
+    write_draft(&report->draft, to);
 }
 
 // A field of CSV (RFC 4180).

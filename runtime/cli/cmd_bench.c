@@ -61,9 +61,12 @@ static stk_session_options session_options(const job *j)
     const stk_bench_options *o = &j->options;
     uint32_t tokens = largest(&o->prompts), gen = largest(&o->gens);
     tokens = tokens > gen + 2 ? tokens : gen + 2; // a trace takes two
+    uint32_t drafted = j->report.draft.options.tokens_max;
+    if (drafted > 0) // a prompt of its own, and guesses past the end
+        tokens += STK_BENCH_DRAFT_PROMPT_MIN + drafted;
     stk_session_options session = {.context_tokens = largest(&o->depths) + tokens,
                                    .batch_rows_max = o->batch_rows,
-                                   .logit_rows_max = 1,
+                                   .logit_rows_max = drafted + 1,
                                    .trace_forwards = o->trace_path ? 1 : 0};
     if (session.batch_rows_max > session.context_tokens)
         session.batch_rows_max = session.context_tokens;
@@ -169,6 +172,16 @@ static stk_status compare(job *j, stk_bench_run *run)
     return status;
 }
 
+// The first number of tokens to decode, at the first depth.
+static stk_status measure_draft(job *j, stk_bench_run *run)
+{
+    stk_bench_draft *d = &j->report.draft;
+    if (d->options.tokens_max == 0 || j->options.gens.count == 0)
+        return STK_OK;
+    d->tokens = j->options.gens.values[0];
+    return stk_bench_measure_draft(run, j->options.depths.values[0], d);
+}
+
 static stk_status measure_engine(job *j, uint32_t index)
 {
     const stk_bench_options *o = &j->options;
@@ -186,6 +199,8 @@ static stk_status measure_engine(job *j, uint32_t index)
     }
     if (status == STK_OK && index == 0 && o->command)
         status = compare(j, &run);
+    if (status == STK_OK && index == 0)
+        status = measure_draft(j, &run);
     if (status == STK_OK && index == 0 && o->trace_path)
         status = stk_bench_trace(&run, o->depths.values[0], o->trace_path);
     stk_session_close(&run.session);
@@ -277,6 +292,7 @@ int stk_cmd_bench(int argc, char **argv)
     const stk_option_table store_table = {"Experts", store, stk_bench_store_options(store)};
     const stk_option_binding bindings[] = {
         {&stk_bench_option_table, &j.options},
+        {&stk_draft_option_table, &j.report.draft.options},
         {&store_table, &j.engine},
         {&stk_gpu_option_table, &j.engine},
         {&stk_console_option_table, &console},

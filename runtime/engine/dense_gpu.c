@@ -88,8 +88,9 @@ static stk_status fit(stk_engine *e, const stk_engine_options *options, stk_vk_d
     uint64_t room = stk_vk_memory_bytes_max(vk) / 16 * 15, bytes = 0;
     share->has_head = options->gpu_head == STK_GPU_HEAD_ON ||
                       (options->gpu_head == STK_GPU_HEAD_AUTO && wanted == e->model.layer_count);
-    stk_matrix head = shape_of(e->model.output);
-    share->has_head = share->has_head && stk_vk_dense_supports(&head);
+    stk_matrix head = shape_of(e->model.output); // which every rank's model names
+    share->has_head = share->has_head && stk_model_has_head(&e->model) &&
+                      stk_vk_dense_supports(&head);
     bool has_head = share->has_head;
     for (;; count--) {
         share->layer_count = choose_layers(e, layers, count);
@@ -114,7 +115,9 @@ stk_status stk_gpu_share_plan(stk_engine *e, const stk_engine_options *options)
 {
     stk_gpu_share *share = &e->share;
     const stk_model *m = &e->model;
-    if (!e->device || (wanted_layers(e, options) == 0 && options->gpu_head != STK_GPU_HEAD_ON))
+    // Without embedding, what came from elsewhere could not be computed again after a loss.
+    if (!e->device || !stk_model_has_embedding(m) ||
+        (wanted_layers(e, options) == 0 && options->gpu_head != STK_GPU_HEAD_ON))
         return STK_OK;
     const stk_vk_device_info *info = stk_vk_info(stk_gpu_device_vk(e->device));
     stk_vk_dense_layer *layers = calloc(m->layer_count, sizeof *layers);
@@ -307,7 +310,7 @@ void stk_gpu_head_run(stk_session *s, uint32_t slot_count)
 {
     bool with_logits = false;
     for (uint32_t i = 0; i < slot_count; i++)
-        with_logits |= !s->rows[s->logit_rows[i]].only_best;
+        with_logits |= s->rows[s->logit_rows[i]].logits == STK_LOGITS_ALL;
     if (!has_failed(s))
         check(s, stk_gpu_device_loses_now(s->engine->device)
                      ? STK_DEVICE_LOST

@@ -63,8 +63,9 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .cache_bytes = engine->memory.slots < engine->memory.experts ? engine->memory.cache_bytes
-                                                                     : 0,
+        .cache_bytes = engine->memory.slots < engine->memory.experts
+                           ? engine->memory.slots_max * stk_expert_store_slot_bytes(&engine->model)
+                           : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
@@ -73,9 +74,9 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .usage_path = options->ignores_usage ? NULL : usage_path,
     };
     engine->pressure = (stk_pressure_governor){
-        .slots_max = engine->memory.slots,
+        .slots_max = engine->memory.slots_max,
         .slots_min = stk_expert_store_slots_min(&engine->model),
-        .slots = engine->memory.slots,
+        .slots = engine->memory.slots_max,
     };
     return stk_expert_store_open(&store, &engine->store);
 }

@@ -70,15 +70,19 @@ void stk_engine_close(stk_engine **engine);
 
 // What the memory went to, as planned before anything was loaded.
 typedef struct stk_memory_plan {
-    uint64_t limit_bytes;   // 0: none
-    uint64_t program_bytes; // code, tables and vocabulary, estimated
-    uint64_t weights_bytes; // attention, norms, routers, head
-    uint64_t session_bytes; // KV cache and scratch
-    uint64_t staging_bytes; // reads on their way
-    uint64_t cache_bytes;   // slots of experts
+    uint64_t limit_bytes;         // 0: none
+    uint64_t program_bytes;       // code, tables and vocabulary, estimated
+    uint64_t weights_bytes;       // attention, norms, routers, head
+    uint64_t session_bytes;       // KV cache and scratch
+    uint64_t session_least_bytes; // of which are used from the beginning
+    uint64_t staging_bytes;       // reads on their way
+    uint64_t cache_bytes;         // slots of experts
     uint64_t total_bytes;
+    uint64_t shared_bytes;    // slots and sessions together: what these do not use, those get
     uint32_t slots, experts;  // experts that fit, and all of them
+    uint32_t slots_max;       // that fit while sessions use the least
     uint32_t context_tokens;  // of the planned session
+    uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);

@@ -40,6 +40,8 @@ struct stk_engine {
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
     stk_memory_plan memory;
+    uint64_t sessions_bytes; // of memory.shared_bytes, what sessions use now
+    uint32_t slots_lent;     // what that leaves; 0: not said yet
     stk_pressure_governor pressure;
     uint64_t pressure_read_ns; // when it was last looked at
 };
@@ -67,21 +69,22 @@ typedef struct stk_pages {
 
 // What one worker needs to itself.
 typedef struct stk_expert_scratch {
-    float *gate;       // [tile][ffn]
-    float *h;          // [ffn]
-    float *up;         // [tile][ffn]; of one row, of the active neurons in order
-    int8_t *q;         // [tile][ffn]
-    float *d;          // [tile][ffn/32]
-    int32_t *sum;      // [tile][ffn/32]
-    stk_act *inner;    // [tile], pointing into up, q, d and sum
-    int8_t *rows_q;    // [tile][width]
-    float *rows_d;     // [tile][width/32]
-    int32_t *rows_sum; // [tile][width/32]
-    uint32_t *active;  // [ffn]
-    uint32_t *first;   // [ffn/32 + 1]
-    float *parts;      // [STK_EXPERT_PARTS][width padded]
-    stk_act *acts;     // [tile]
-    float *attend_o;   // [STK_ATTEND_QUERIES_MAX][head_dim]
+    float *gate;        // [tile][ffn]
+    float *h;           // [ffn]
+    float *up;          // [tile][ffn]; of one row, of the active neurons in order
+    int8_t *q;          // [tile][ffn]
+    float *d;           // [tile][ffn/32]
+    int32_t *sum;       // [tile][ffn/32]
+    stk_act *inner;     // [tile], pointing into up, q, d and sum
+    int8_t *rows_q;     // [tile][width]
+    float *rows_d;      // [tile][width/32]
+    int32_t *rows_sum;  // [tile][width/32]
+    uint32_t *active;   // [ffn]
+    uint32_t *first;    // [ffn/32 + 1]
+    float *parts;       // [STK_EXPERT_PARTS][width padded]
+    stk_act *acts;      // [tile]
+    float *attend_o;    // [STK_ATTEND_QUERIES_MAX][head_dim]
+    uint8_t *embedding; // pages for a row that is read on demand; NULL: not needed
 } stk_expert_scratch;
 
 // One expert of a layer with what it has to do in this batch.
@@ -103,6 +106,7 @@ struct stk_session {
     bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
+    uint32_t *touched; // [sequence]: positions whose KV memory counts as used
     stk_kv_layer *kv;  // [layer]
     uint64_t kv_bytes; // wherever they are
     stk_pages kv_pages, kv_again; // the second after a device was lost
@@ -124,6 +128,8 @@ struct stk_session {
     // Scratch, taken at open. "padded" widths are multiples of STK_OUTPUT_PAD.
     void *scratch_pages;
     uint64_t scratch_bytes;
+    uint32_t placed_rows, placed_logits; // under a limit: for how many scratch is laid out
+    uint64_t used_bytes;                 // and how much of the session counts as used
     uint32_t width_padded;
     float *x;               // [batch][width], the residual stream
     stk_act *x_acts;        // [batch], x only, for the router
@@ -159,13 +165,34 @@ struct stk_session {
 // whole experts are handed out and each expert is read once for all its rows.
 enum { STK_PAIRS_SPLIT_MAX = 32 };
 
-// KV cache and scratch of a session with these options. STK_INVALID: absurd sizes.
+// KV cache and scratch of a session with these options, and the least that it ever uses.
+// STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
-                                         uint64_t *out);
+                                         uint64_t *out, uint64_t *least);
 // What it takes on the device.
 STK_CHECKED stk_status stk_session_stream_bytes(stk_engine *engine,
                                                 const stk_session_options *options,
                                                 const stk_vk_dense_options *dense, uint64_t *out);
+// session_kv.c: the KV cache. The table first, then memory for the layers that have none and are
+// not on a device.
+uint32_t stk_session_kv_capacity(const stk_session *s, const stk_layer *layer);
+uint64_t stk_session_kv_layer_bytes(const stk_session *s, uint32_t layer);
+STK_CHECKED stk_status stk_session_take_kv_table(stk_session *s);
+STK_CHECKED stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages);
+// session_run.c: one forward pass, and what a lost device makes necessary.
+STK_CHECKED stk_status stk_session_run(stk_session *s, const stk_row *rows, uint32_t count);
+// Under a memory limit what is not touched holds experts, so pages are counted one by one.
+void *stk_session_take_pages(const stk_session *s, uint64_t bytes);
+// Scratch for so many rows lies at the beginning of that for more.
+uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows);
+void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
+
+// spare.c: memory that sessions do not use yet holds experts. `lend` is called before a forward
+// pass of these rows: it takes back what they need, or gives more. `forget` empties a sequence,
+// `return` ends a session's use.
+void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count);
+void stk_spare_forget(stk_session *s, uint32_t sequence);
+void stk_spare_return(stk_session *s);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

@@ -2,6 +2,7 @@
 //
 // docs/arithmetic.md section 4 sums an expert in four parts, so a few rows (decode) are shared out
 // as (row, expert, part) and many rows (prefill) as whole experts, with the same bits.
+#include "engine/ahead.h"
 #include "engine/engine_impl.h"
 
 #include <string.h>
@@ -11,18 +12,39 @@ static uint32_t part_begin(uint32_t groups, uint32_t part)
     return groups * part / STK_EXPERT_PARTS;
 }
 
-// Fills scratch->h and the list of active neurons over groups [begin, end) from their gates.
+// Lists the active neurons of groups [from, to) behind those of [begin, from); gate is that of
+// group `begin`.
 static void find_active(const stk_expert_scratch *w, const float *gate, uint32_t begin,
-                        uint32_t end)
+                        uint32_t from, uint32_t to)
 {
-    uint32_t count = 0;
-    for (uint32_t g = begin; g < end; g++) {
+    uint32_t count = from == begin ? 0 : w->first[from];
+    for (uint32_t g = from; g < to; g++) {
         w->first[g] = count;
-        for (uint32_t j = 32 * g; j < 32 * g + 32; j++)
-            if (gate[j - 32 * begin] > 0)
-                w->active[count++] = j;
+        for (uint32_t j = 32 * g; j < 32 * g + 32; j++) {
+            w->active[count] = j; // stays only if active: a branch here would be a coin toss
+            count += gate[j - 32 * begin] > 0;
+        }
     }
-    w->first[end] = count;
+    w->first[to] = count;
+}
+
+// Adds groups [from, to) of one part, whose active neurons are listed, to y[width padded].
+static void run_groups(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                       const stk_expert_scratch *w, const stk_act *act, const float *gate,
+                       uint32_t begin, uint32_t from, uint32_t to, float *y)
+{
+    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
+    uint32_t first = w->first[from], last = w->first[to];
+    kernels->up(&expert->up, w->active + first, last - first, act, w->up + first);
+    memset(w->h + 32 * from, 0, (to - from) * 32 * sizeof *w->h);
+    for (uint32_t a = first; a < last; a++) {
+        uint32_t j = w->active[a];
+        w->h[j] = gate[j - 32 * begin] * w->up[a];
+    }
+    s->engine->cpu.quantize(w->h + 32 * from, (to - from) * 32, w->q + 32 * from, w->d + from,
+                            w->sum + from);
+    stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
+    kernels->down(&expert->down, &n, from, to, y);
 }
 
 // One part of one expert for one row, whose gates of that part are given: y[width padded].
@@ -30,22 +52,13 @@ static void run_part(const stk_session *s, uint32_t layer, const stk_expert *exp
                      const stk_expert_scratch *w, const stk_act *act, const float *gate,
                      uint32_t begin, uint32_t end, float *y)
 {
-    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
-    find_active(w, gate, begin, end);
-    uint32_t count = w->first[end];
-    kernels->up(&expert->up, w->active, count, act, w->up);
-    memset(w->h + 32 * begin, 0, (end - begin) * 32 * sizeof *w->h);
-    for (uint32_t a = 0; a < count; a++) {
-        uint32_t j = w->active[a];
-        w->h[j] = gate[j - 32 * begin] * w->up[a];
-    }
-    s->engine->cpu.quantize(w->h + 32 * begin, (end - begin) * 32, w->q + 32 * begin, w->d + begin,
-                            w->sum + begin);
-    stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
+    find_active(w, gate, begin, begin, end);
     memset(y, 0, s->width_padded * sizeof *y);
-    kernels->down(&expert->down, &n, begin, end, y);
+    run_groups(s, layer, expert, w, act, gate, begin, begin, end, y);
 }
 
+// One part of one expert for one row. Group by group, and up and down one group behind the gate:
+// the runs that a group's gates choose come from memory while the next group's gates are computed.
 static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
                       const stk_expert *expert, uint32_t pair, uint32_t part)
 {
@@ -53,11 +66,20 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
     uint32_t groups = m->ffn_width / 32;
     uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
     const stk_act *act = &s->normed.rows[pair / m->expert_used_count];
-    size_t slot = (size_t)pair * STK_EXPERT_PARTS + part;
-    s->engine->expert_kernels[layer].gate(&expert->gate, 32 * begin, 32 * end, act, 1, w->gate,
-                                          m->ffn_width);
-    run_part(s, layer, expert, w, act, w->gate, begin, end,
-             s->part_outputs + slot * s->width_padded);
+    float *y = s->part_outputs + ((size_t)pair * STK_EXPERT_PARTS + part) * s->width_padded;
+    memset(y, 0, s->width_padded * sizeof *y);
+    for (uint32_t g = begin; g < end; g++) {
+        s->engine->expert_kernels[layer].gate(&expert->gate, 32 * g, 32 * g + 32, act, 1,
+                                              w->gate + 32 * (g - begin), m->ffn_width);
+        find_active(w, w->gate, begin, g, g + 1);
+        stk_ahead_neurons(expert, g, w->active + w->first[g], w->first[g + 1] - w->first[g]);
+        if (g > begin)
+            run_groups(s, layer, expert, w, act, w->gate, begin, g - 1, g, y);
+    }
+    if (end > begin)
+        run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, y);
+    else
+        w->first[end] = 0;
     stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 

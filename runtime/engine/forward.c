@@ -3,34 +3,33 @@
 
 #include <math.h>
 
-// Rows of a matrix are handed out in runs of this many; a multiple of 16.
-enum { ROWS_PER_TAKE = 64 };
+// Rows of a matrix are handed out in runs of about as many bytes, a multiple of 16 rows.
+enum { TAKE_BYTES = 1 << 16, ROWS_PER_TAKE_MAX = 64 };
 
-static void look_up(stk_session *s, uint32_t token, float *x)
+static void look_up(stk_session *s, const stk_expert_scratch *w, uint32_t token, float *x)
 {
     const stk_engine *e = s->engine;
     if (!e->embedding_file) {
         stk_matrix_dequantize_row(&e->weights.embedding, token, x);
         return;
     }
-    // A quantised row is shorter than the floats it becomes, so it can be read to their end.
     const stk_type *type = e->model.token_embd->type;
     uint64_t bytes = stk_type_row_bytes(type, e->model.width);
-    uint8_t row[(1 << 17) * sizeof(float)];
-    stk_status status = stk_model_file_read(e->embedding_file, e->model.token_embd, token * bytes,
-                                            bytes, row);
+    const void *row;
+    stk_status status = stk_model_file_view(e->embedding_file, e->model.token_embd, token * bytes,
+                                            bytes, w->embedding, &row);
     if (status == STK_OK)
         type->dequantize(row, x, e->model.width);
     else
         atomic_store(&s->failure, (int)status);
 }
 
-static void embed_row(stk_session *s, uint32_t row)
+static void embed_row(stk_session *s, const stk_expert_scratch *w, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_row *r = &s->rows[row];
     if (stk_model_has_embedding(m)) // else the layers before have left their output there
-        look_up(s, (uint32_t)r->token, s->x + (size_t)row * m->width);
+        look_up(s, w, (uint32_t)r->token, s->x + (size_t)row * m->width);
     uint32_t half = m->rope_dim / 2;
     float *cosines = s->rope + (size_t)row * m->rope_dim, *sines = cosines + half;
     for (uint32_t i = 0; i < half; i++) {
@@ -65,9 +64,17 @@ typedef struct product {
     size_t stride;
 } product;
 
+static uint32_t rows_per_take(const product *p)
+{
+    const stk_matrix *w = &p->linear->matrix;
+    uint64_t rows = TAKE_BYTES / stk_type_row_bytes(w->type, w->cols) / 16 * 16;
+    return rows < 16 ? 16 : rows < ROWS_PER_TAKE_MAX ? (uint32_t)rows : ROWS_PER_TAKE_MAX;
+}
+
 static uint32_t takes(const product *p)
 {
-    return (p->linear->matrix.rows + ROWS_PER_TAKE - 1) / ROWS_PER_TAKE;
+    uint32_t rows = rows_per_take(p);
+    return (p->linear->matrix.rows + rows - 1) / rows;
 }
 
 static void multiply(stk_worker *worker, const product *products, uint32_t product_count,
@@ -76,13 +83,13 @@ static void multiply(stk_worker *worker, const product *products, uint32_t produ
     uint32_t total = 0, task, end;
     for (uint32_t i = 0; i < product_count; i++)
         total += takes(&products[i]);
-    while (stk_worker_take(worker, total, 1, &task, &end)) {
+    while (stk_worker_take_near(worker, total, 1, &task, &end)) {
         const product *p = products;
         for (; task >= takes(p); p++)
             task -= takes(p);
         const stk_matrix *w = &p->linear->matrix;
-        uint32_t from = task * ROWS_PER_TAKE;
-        uint32_t to = w->rows - from < ROWS_PER_TAKE ? w->rows : from + ROWS_PER_TAKE;
+        uint32_t rows = rows_per_take(p), from = task * rows;
+        uint32_t to = w->rows - from < rows ? w->rows : from + rows;
         p->linear->matmul(w, from, to, p->acts, row_count, p->y + from, p->stride);
     }
 }
@@ -136,12 +143,12 @@ static void cpu_attention_block(stk_session *s, stk_worker *worker, uint32_t lay
 static void gpu_attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
 {
     const stk_linear *router = &s->engine->weights.layers[layer].router;
-    const product product = {router, s->x_acts, s->router_logits,
-                             (s->engine->model.expert_count + 15) / 16 * 16};
+    const product logits = {router, s->x_acts, s->router_logits,
+                            (s->engine->model.expert_count + 15) / 16 * 16};
     uint32_t row, end;
     if (worker->index == 0)
         stk_gpu_attend_begin(s, layer);
-    multiply(worker, &product, 1, s->row_count);
+    multiply(worker, &logits, 1, s->row_count);
     stk_phase_end(s, worker, layer, STK_PHASE_PROJECT);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end))
         stk_route_row(s, layer, row);
@@ -180,14 +187,14 @@ void stk_forward_worker(stk_worker *worker, void *argument)
     uint32_t row, end;
     stk_meter_begin(s, worker);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-        embed_row(s, row);
+        embed_row(s, &s->workers[worker->index], row);
         norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
     }
     stk_phase_end(s, worker, m->layer_count, STK_PHASE_EMBED);
-    if (worker->index == 0)
-        stk_gpu_attend_forward(s);
     if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
         return;
+    if (worker->index == 0)
+        stk_gpu_attend_forward(s);
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
         const stk_layer_weights *w = s->engine->weights.layers;
         if (stk_gpu_attends(s, layer))

@@ -34,6 +34,11 @@ static bool is_cancelled(const stk_generate_options *o)
     return o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed);
 }
 
+static stk_want_logits wanted_logits(const stk_generate_options *o)
+{
+    return stk_sampler_is_greedy(o->sampler) ? STK_LOGITS_BEST : STK_LOGITS_ALL;
+}
+
 static void accept(const stk_generate_options *o, int32_t token)
 {
     stk_sampler_accept(o->sampler, token);
@@ -59,8 +64,7 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
                 .sequence = o->sequence,
                 .position = start + done + i,
                 .token = o->prompt[done + i],
-                .logits = done + i + 1 == o->prompt_count,
-                .only_best = stk_sampler_is_greedy(o->sampler),
+                .logits = done + i + 1 == o->prompt_count ? wanted_logits(o) : STK_LOGITS_NONE,
             };
         stk_status status = stk_session_forward(o->session, rows, count);
         if (status != STK_OK)
@@ -129,8 +133,7 @@ static stk_status step(const stk_generate_options *o, stk_generate_stats *stats,
         rows[i] = (stk_row){.sequence = o->sequence,
                             .position = length + i,
                             .token = i == 0 ? *token : guesses[i - 1],
-                            .logits = true,
-                            .only_best = stk_sampler_is_greedy(o->sampler)};
+                            .logits = wanted_logits(o)};
     stk_status status = stk_session_forward(o->session, rows, guess_count + 1);
     if (status != STK_OK)
         return status;

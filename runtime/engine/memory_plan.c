@@ -9,8 +9,10 @@
 enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
 static const uint64_t VOCAB_BYTES_PER_TOKEN = 72;
 
-// Allocator slack, thread stacks and libraries touched later.
+// Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
+// which the slots in use end.
 static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
+enum { BATCH_ROWS = 512, BATCH_ROWS_LEAST = 32 };
 
 static uint64_t read_number_after(const char *path, const char *key)
 {
@@ -59,7 +61,27 @@ static stk_status count_session(stk_engine *engine, const stk_engine_options *op
 {
     const stk_session_options none = {0};
     const stk_session_options *session = options->planned_session;
-    return stk_session_bytes(engine, session ? session : &none, &engine->memory.session_bytes);
+    return stk_session_bytes(engine, session ? session : &none, &engine->memory.session_bytes,
+                             &engine->memory.session_least_bytes);
+}
+
+// A prompt's chunk reads every expert that is not in memory, so large chunks pay; their scratch
+// takes slots only while they compute. Without a wish: as many rows as a small part of the limit
+// holds.
+static stk_status choose_rows(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_memory_plan *p = &engine->memory;
+    stk_session_options session = {0};
+    uint64_t bytes, least;
+    if (options->planned_session)
+        session = *options->planned_session;
+    session.context_tokens = 1;
+    for (p->batch_rows = BATCH_ROWS; p->limit_bytes != 0; p->batch_rows /= 2) {
+        stk_status status = stk_session_bytes(engine, &session, &bytes, &least);
+        if (status != STK_OK || bytes <= p->limit_bytes / 12 || p->batch_rows <= BATCH_ROWS_LEAST)
+            return status;
+    }
+    return STK_OK;
 }
 
 // Without a wish, a limited session gets a context that leaves room for experts.
@@ -74,13 +96,13 @@ static stk_status choose_context(stk_engine *engine, const stk_engine_options *o
     }
     p->context_tokens = model_context;
     stk_status status = count_session(engine, options);
-    if (p->limit_bytes == 0 || status != STK_OK || p->session_bytes <= p->limit_bytes / 10)
+    if (p->limit_bytes == 0 || status != STK_OK || p->session_bytes <= p->limit_bytes / 4)
         return status;
     if (p->context_tokens > CONTEXT_LIMITED)
         p->context_tokens = CONTEXT_LIMITED;
     for (;;) {
         status = count_session(engine, options);
-        if (status != STK_OK || p->session_bytes <= p->limit_bytes / 8 ||
+        if (status != STK_OK || p->session_bytes <= p->limit_bytes / 4 ||
             p->context_tokens <= CONTEXT_LEAST)
             break;
         p->context_tokens /= 2;
@@ -95,6 +117,32 @@ static void add_up(stk_memory_plan *p)
 {
     p->total_bytes = p->program_bytes + p->weights_bytes + p->session_bytes + p->staging_bytes +
                      p->cache_bytes;
+}
+
+// How many slots there are with the session in full use, and with as little as it ever uses.
+static void fit_experts(stk_memory_plan *p, uint64_t slot_bytes)
+{
+    p->cache_bytes = 0;
+    add_up(p);
+    uint64_t fixed = p->total_bytes - p->session_bytes;
+    p->shared_bytes = p->limit_bytes > fixed ? p->limit_bytes - fixed : 0;
+    uint64_t left = p->shared_bytes > p->session_bytes ? p->shared_bytes - p->session_bytes : 0;
+    uint64_t most = left + p->session_bytes - p->session_least_bytes + p->staging_bytes;
+    p->slots = left / slot_bytes < p->experts ? (uint32_t)(left / slot_bytes) : p->experts;
+    p->slots_max = most / slot_bytes < p->experts ? (uint32_t)(most / slot_bytes) : p->experts - 1;
+}
+
+// Takes from what nobody asked for. False: there is nothing left.
+static bool shrink_session(stk_memory_plan *p, const stk_engine_options *options)
+{
+    const stk_session_options *session = options->planned_session;
+    if (p->batch_rows > BATCH_ROWS_LEAST && (!session || session->batch_rows_max == 0))
+        p->batch_rows /= 2;
+    else if (p->context_tokens > CONTEXT_LEAST && (!session || session->context_tokens == 0))
+        p->context_tokens /= 2;
+    else
+        return false;
+    return true;
 }
 
 static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
@@ -121,7 +169,9 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
                        (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
     p->weights_bytes = stk_weights_bytes(m, false);
-    stk_status status = choose_context(engine, options);
+    stk_status status = choose_rows(engine, options);
+    if (status == STK_OK)
+        status = choose_context(engine, options);
     if (status != STK_OK)
         return status;
     p->slots = p->experts;
@@ -134,7 +184,9 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
                  "the model needs %.2f GiB, %.2f GiB are available: limited to %.2f GiB",
                  (double)p->total_bytes / 0x1p30, (double)available / 0x1p30,
                  (double)p->limit_bytes / 0x1p30);
-        status = choose_context(engine, options);
+        status = choose_rows(engine, options);
+        if (status == STK_OK)
+            status = choose_context(engine, options);
         if (status != STK_OK)
             return status;
     }
@@ -144,16 +196,21 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
                              (m->output != m->token_embd || !stk_model_has_head(m));
     p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
-    p->cache_bytes = 0;
-    add_up(p);
-    uint64_t left = p->limit_bytes > p->total_bytes ? p->limit_bytes - p->total_bytes : 0;
-    p->slots = left / slot_bytes < p->experts ? (uint32_t)(left / slot_bytes) : p->experts;
+    fit_experts(p, slot_bytes);
+    while (p->slots < stk_expert_store_slots_min(m) && shrink_session(p, options)) {
+        status = count_session(engine, options);
+        if (status != STK_OK)
+            return status;
+        fit_experts(p, slot_bytes);
+    }
     if (p->slots < stk_expert_store_slots_min(m))
         return refuse(engine, slot_bytes);
     p->cache_bytes = p->slots * slot_bytes;
     add_up(p);
-    stk_info(engine->log, "%u of %u experts fit into memory; plan for %.1f MiB:", p->slots,
-             p->experts, (double)p->limit_bytes / 0x1p20);
+    stk_info(engine->log,
+             "%u of %u experts fit into memory, up to %u while the context is short; plan for %.1f "
+             "MiB:",
+             p->slots, p->experts, p->slots_max, (double)p->limit_bytes / 0x1p20);
     report(engine->log, p, STK_LOG_INFO);
     return STK_OK;
 }

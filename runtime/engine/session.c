@@ -9,7 +9,7 @@
 
 enum {
     LOGIT_ROWS_DEFAULT = 16,
-    BATCH_ROWS_DEFAULT = 256,
+    BATCH_ROWS_DEFAULT = 512,
     BATCH_ROWS_MAX = 1 << 16,
     SEQUENCES_MAX = 1 << 16,
     TRACE_FORWARDS_MAX = 1024,
@@ -26,6 +26,12 @@ static void *carve(carver *c, uint64_t count, size_t size)
     void *p = c->base ? c->base + c->at : NULL;
     c->at += (count * size + 63) / 64 * 64;
     return p;
+}
+
+static void *carve_pages(carver *c, uint64_t bytes)
+{
+    c->at = (c->at + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+    return carve(c, bytes, 1);
 }
 
 static void carve_acts(carver *c, stk_acts *acts, uint32_t rows, uint32_t n)
@@ -45,6 +51,7 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
 {
     const stk_model *m = &s->engine->model;
     uint32_t ffn = m->ffn_width;
+    uint64_t row_bytes = m->token_embd ? stk_type_row_bytes(m->token_embd->type, m->width) : 0;
     stk_expert_scratch piece = {
         .gate = carve(c, (uint64_t)STK_EXPERT_TILE * ffn, sizeof *piece.gate),
         .h = carve(c, ffn, sizeof *piece.h),
@@ -62,6 +69,7 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         .acts = carve(c, STK_EXPERT_TILE, sizeof *piece.acts),
         .attend_o = carve(c, (uint64_t)STK_ATTEND_QUERIES_MAX * m->head_dim,
                           sizeof *piece.attend_o),
+        .embedding = carve_pages(c, stk_model_file_view_bytes(row_bytes)),
     };
     if (c->base)
         *w = piece;
@@ -74,20 +82,33 @@ static bool holds_logits(const stk_session *s)
     return stk_model_has_head(m) || stk_model_has_embedding(m);
 }
 
-static void carve_scratch(carver *c, stk_session *s)
+// First what does not depend on the rows, so that it stays where it is when they change.
+static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_t logit_count)
 {
     const stk_model *m = &s->engine->model;
-    uint64_t rows = s->batch_rows_max, pairs = rows * m->expert_used_count;
+    uint64_t rows = row_count, pairs = rows * m->expert_used_count;
     uint32_t heads_width = m->head_count * m->head_dim, kv_width = m->kv_head_count * m->head_dim;
+    uint32_t workers = stk_engine_thread_count(s->engine);
     s->length = carve(c, s->sequence_count, sizeof *s->length);
     s->highest = carve(c, s->sequence_count, sizeof *s->highest);
+    s->touched = carve(c, s->sequence_count, sizeof *s->touched);
+    s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
+    s->work = carve(c, m->expert_count, sizeof *s->work);
+    s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
+    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
+    s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
+    s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
+                            sizeof *s->part_outputs);
+    s->workers = carve(c, workers, sizeof *s->workers);
+    for (uint32_t i = 0; i < workers; i++)
+        carve_worker(c, c->base ? &s->workers[i] : NULL, s);
+    s->x = carve(c, rows * m->width, sizeof *s->x);
     s->logit_rows = carve(c, rows, sizeof *s->logit_rows);
     s->logit_slot = carve(c, rows, sizeof *s->logit_slot);
-    s->x = carve(c, rows * m->width, sizeof *s->x);
     s->x_acts = carve(c, rows, sizeof *s->x_acts);
     s->rope = carve(c, rows * m->rope_dim, sizeof *s->rope);
-    carve_acts(c, &s->normed, s->batch_rows_max, m->width);
-    carve_acts(c, &s->attended, s->batch_rows_max, heads_width);
+    carve_acts(c, &s->normed, row_count, m->width);
+    carve_acts(c, &s->attended, row_count, heads_width);
     s->q = carve(c, rows * heads_width, sizeof *s->q);
     s->k = carve(c, rows * kv_width, sizeof *s->k);
     s->v = carve(c, rows * kv_width, sizeof *s->v);
@@ -96,94 +117,42 @@ static void carve_scratch(carver *c, stk_session *s)
                              sizeof *s->router_logits);
     s->chosen = carve(c, pairs, sizeof *s->chosen);
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
-    s->expert_first = carve(c, m->expert_count + 1, sizeof *s->expert_first);
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
-    s->work = carve(c, m->expert_count, sizeof *s->work);
-    s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
-    s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
-    s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
-    s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
-                            sizeof *s->part_outputs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
-    uint32_t workers = stk_engine_thread_count(s->engine);
-    s->workers = carve(c, workers, sizeof *s->workers);
-    for (uint32_t i = 0; i < workers; i++)
-        carve_worker(c, c->base ? &s->workers[i] : NULL, s);
-    s->logits = carve(c, holds_logits(s) ? s->logit_rows_max * s->vocab_padded : 0,
-                      sizeof *s->logits);
-    for (uint32_t i = 0; i < s->batch_rows_max && c->base; i++)
+    s->logits = carve(c, holds_logits(s) ? logit_count * s->vocab_padded : 0, sizeof *s->logits);
+    for (uint32_t i = 0; i < row_count && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
+}
+
+uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows)
+{
+    stk_session copy = *s;
+    carver count = {NULL, 0};
+    carve_scratch(&count, &copy, rows, logit_rows);
+    return (count.at + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+}
+
+void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows)
+{
+    carver place = {s->scratch_pages, 0};
+    carve_scratch(&place, s, rows, logit_rows);
+}
+
+void *stk_session_take_pages(const stk_session *s, uint64_t bytes)
+{
+    return stk_expert_store_is_resident(s->engine->store) ? stk_pages_alloc(bytes)
+                                                          : stk_pages_alloc_small(bytes);
 }
 
 static stk_status take_scratch(stk_session *s)
 {
-    carver count = {NULL, 0};
-    carve_scratch(&count, s);
-    s->scratch_bytes = count.at;
-    s->scratch_pages = stk_pages_alloc(count.at);
+    s->scratch_bytes = stk_session_scratch_bytes(s, s->batch_rows_max, s->logit_rows_max);
+    s->scratch_pages = stk_session_take_pages(s, s->scratch_bytes);
     if (!s->scratch_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY, "cannot reserve %.1f MiB of scratch",
-                        (double)count.at / 0x1p20);
-    carver place = {s->scratch_pages, 0};
-    carve_scratch(&place, s);
-    return STK_OK;
-}
-
-static uint32_t layer_capacity(const stk_session *s, const stk_layer *layer)
-{
-    uint64_t window = layer->window_tokens, need = s->context_tokens;
-    // A batch is written before its first row attends, so the ring holds both.
-    if (window != 0 && !s->full_kv && window + s->batch_rows_max < need)
-        need = window + s->batch_rows_max;
-    return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
-}
-
-static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer)
-{
-    const stk_model *m = &s->engine->model;
-    uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    return 2 * per_token * layer_capacity(s, &m->layers[layer]) * sizeof(uint16_t);
-}
-
-static stk_status take_kv_table(stk_session *s)
-{
-    const stk_model *m = &s->engine->model;
-    s->kv = calloc(m->layer_count, sizeof *s->kv);
-    if (!s->kv)
-        return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < m->layer_count; i++) {
-        s->kv_bytes += kv_layer_bytes(s, i, s->full_kv);
-        s->kv[i].capacity_tokens = layer_capacity(s, i, s->full_kv);
-    }
-    return STK_OK;
-}
-
-// Host memory for the layers that have none and whose cache is not on a device.
-static stk_status take_kv_pages(stk_session *s, stk_pages *pages)
-{
-    const stk_model *m = &s->engine->model;
-    bool *waits = calloc(m->layer_count, sizeof *waits);
-    if (!waits)
-        return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < m->layer_count; i++) {
-        waits[i] = !s->kv[i].k && !(s->stream && stk_gpu_share_has(&s->engine->share, i));
-        pages->bytes += waits[i] ? kv_layer_bytes(s, i, s->full_kv) : 0;
-    }
-    pages->start = pages->bytes ? stk_pages_alloc(pages->bytes) : NULL;
-    uint8_t *at = pages->start;
-    for (uint32_t i = 0; i < m->layer_count && at; i++) {
-        if (!waits[i])
-            continue;
-        uint64_t bytes = kv_layer_bytes(s, i, s->full_kv);
-        s->kv[i].k = (uint16_t *)(void *)at;
-        s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
-        at += bytes;
-    }
-    free(waits);
-    if (pages->bytes && !pages->start)
-        return stk_fail(s->engine->log, STK_NO_MEMORY,
-                        "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
-                        (double)pages->bytes / 0x1p30, s->context_tokens);
+                        (double)s->scratch_bytes / 0x1p20);
+    bool resident = stk_expert_store_is_resident(s->engine->store);
+    stk_session_place(s, resident ? s->batch_rows_max : 1, resident ? s->logit_rows_max : 1);
     return STK_OK;
 }
 
@@ -191,11 +160,13 @@ static stk_status take_kv_pages(stk_session *s, stk_pages *pages)
 static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_session_options *options)
 {
     const stk_model *m = &engine->model;
-    uint32_t planned = engine->memory.context_tokens;
+    uint32_t planned = engine->memory.context_tokens, planned_rows = engine->memory.batch_rows;
     s->engine = engine;
     s->full_kv = options->full_kv;
     s->sequence_count = options->sequence_count ? options->sequence_count : 1;
-    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_DEFAULT;
+    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max
+                        : planned_rows          ? planned_rows
+                                                : BATCH_ROWS_DEFAULT;
     s->context_tokens = options->context_tokens ? options->context_tokens
                         : planned               ? planned
                                                 : m->context_tokens;
@@ -213,25 +184,45 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     return STK_OK;
 }
 
-stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out)
+stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options, uint64_t *out,
+                             uint64_t *least)
 {
     stk_session s = {0};
     stk_status status = set_sizes(&s, engine, options);
     if (status != STK_OK)
         return status;
-    carver count = {NULL, 0};
-    carve_scratch(&count, &s);
-    *out = count.at;
+    uint64_t on_device = engine->share.shares_memory ? engine->share.stream_bytes : 0;
+    *least = stk_session_scratch_bytes(&s, 1, 1) + on_device;
+    *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max) + on_device;
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
-        *out += kv_layer_bytes(&s, i);
+        if (!stk_gpu_share_has(&engine->share, i))
+            *out += stk_session_kv_layer_bytes(&s, i);
+    return STK_OK;
+}
+
+stk_status stk_session_stream_bytes(stk_engine *engine, const stk_session_options *options,
+                                    const stk_vk_dense_options *dense, uint64_t *out)
+{
+    stk_session s = {0};
+    uint32_t capacities[STK_LAYERS_MAX];
+    stk_status status = set_sizes(&s, engine, options);
+    if (status != STK_OK)
+        return status;
+    for (uint32_t i = 0; i < engine->model.layer_count; i++)
+        capacities[i] = stk_session_kv_capacity(&s, &engine->model.layers[i]);
+    const stk_vk_stream_options stream = {.sequence_count = s.sequence_count,
+                                          .rows_max = s.batch_rows_max,
+                                          .logit_rows_max = s.logit_rows_max,
+                                          .capacity_tokens = capacities};
+    *out = stk_vk_stream_bytes(dense, &stream);
     return STK_OK;
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
                             stk_session **out)
 {
-    uint64_t bytes;
-    stk_status status = stk_session_bytes(engine, options, &bytes);
+    uint64_t bytes, least;
+    stk_status status = stk_session_bytes(engine, options, &bytes, &least);
     if (status != STK_OK)
         return status;
     if (engine->memory.limit_bytes != 0 && bytes > engine->memory.session_bytes)
@@ -246,7 +237,11 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
                  s->context_tokens, engine->model.context_tokens);
     if (status == STK_OK)
-        status = take_kv(s);
+        status = stk_session_take_kv_table(s);
+    if (status == STK_OK)
+        status = stk_gpu_stream_open(s);
+    if (status == STK_OK)
+        status = stk_session_take_kv_pages(s, &s->kv_pages);
     if (status == STK_OK)
         status = take_scratch(s);
     if (status == STK_OK)
@@ -264,6 +259,7 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    stk_spare_return(s);
     stk_meter_close(s);
     stk_gpu_stream_close(s);
     stk_pages_free(s->kv_pages.start, s->kv_pages.bytes);
@@ -299,7 +295,7 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
                 log, STK_INVALID,
                 "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
                 r->position, r->sequence, s->length[r->sequence]);
-        else if ((logits += r->logits) > s->logit_rows_max)
+        else if ((logits += r->logits != STK_LOGITS_NONE) > s->logit_rows_max)
             status = stk_fail(log, STK_INVALID,
                               "row %u: the session computes the logits of %u rows at most", checked,
                               s->logit_rows_max);
@@ -333,83 +329,6 @@ static void heed_pressure(stk_engine *engine)
              engine->pressure.slots_max);
 }
 
-static void set_batch(stk_session *s, const stk_row *rows, uint32_t count)
-{
-    s->rows = rows;
-    s->row_count = count;
-    s->logit_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
-        if (rows[i].logits)
-            s->logit_rows[s->logit_count++] = i;
-        if (s->tokens)
-            s->tokens[(size_t)rows[i].sequence * s->context_tokens + rows[i].position] =
-                rows[i].token;
-    }
-}
-
-static stk_status run_batch(stk_session *s, const stk_row *rows, uint32_t count)
-{
-    set_batch(s, rows, count);
-    s->uses_stream = s->stream != NULL;
-    atomic_store(&s->failure, STK_OK);
-    stk_team_run(s->engine->team, stk_forward_worker, s);
-    return (stk_status)atomic_load(&s->failure);
-}
-
-// Computes one sequence's keys and values once more.
-static stk_status compute_again(stk_session *s, uint32_t sequence, stk_row *rows)
-{
-    uint32_t length = s->length[sequence];
-    const int32_t *tokens = s->tokens + (size_t)sequence * s->context_tokens;
-    stk_status status = STK_OK;
-    for (uint32_t at = 0; at < length && status == STK_OK; at += s->batch_rows_max) {
-        uint32_t count = length - at < s->batch_rows_max ? length - at : s->batch_rows_max;
-        for (uint32_t i = 0; i < count; i++)
-            rows[i] = (stk_row){.sequence = sequence, .position = at + i, .token = tokens[at + i]};
-        status = run_batch(s, rows, count);
-    }
-    return status;
-}
-
-// The device is lost, and with it keys and values. Puts them into host memory; where that is
-// limited, slots of experts make room.
-static stk_status leave_device(stk_session *s)
-{
-    stk_engine *e = s->engine;
-    stk_route_hook hook = s->route_hook;
-    stk_row *rows = calloc(s->batch_rows_max, sizeof *rows);
-    stk_vk_stream_close(&s->stream);
-    stk_status status = rows ? take_kv_pages(s, &s->kv_again) : STK_NO_MEMORY;
-    if (status == STK_OK && e->memory.limit_bytes != 0 && !e->share.shares_memory) {
-        uint64_t slot_bytes = stk_expert_store_slot_bytes(&e->model);
-        uint32_t fewer = (uint32_t)((s->kv_again.bytes + slot_bytes - 1) / slot_bytes);
-        uint32_t least = e->pressure.slots_min, most = e->pressure.slots_max;
-        e->pressure.slots_max = most > least + fewer ? most - fewer : least;
-        if (e->pressure.slots > e->pressure.slots_max)
-            e->pressure.slots = e->pressure.slots_max;
-        stk_expert_store_set_slots(e->store, e->pressure.slots);
-    }
-    s->route_hook = NULL; // it was told of these tokens
-    for (uint32_t i = 0; i < s->sequence_count && status == STK_OK; i++)
-        status = compute_again(s, i, rows);
-    s->route_hook = hook;
-    free(rows);
-    return status;
-}
-
-// Until it worked or failed for another reason than a lost device, which is left behind then.
-static stk_status run_until_done(stk_session *s, const stk_row *rows, uint32_t count)
-{
-    stk_status status = STK_DEVICE_LOST;
-    while (status == STK_DEVICE_LOST) {
-        status = s->stream && stk_gpu_device_is_lost(s->engine->device) ? leave_device(s) : STK_OK;
-        if (status == STK_OK)
-            status = run_batch(s, rows, count);
-    }
-    return status;
-}
-
 stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
 {
     stk_status status = check_rows(s, rows, count);
@@ -417,7 +336,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
-    status = run_until_done(s, rows, count);
+    status = stk_session_run(s, rows, count);
     if (status == STK_OK)
         stk_meter_forward(s);
     s->rows = NULL; // the caller's
@@ -433,7 +352,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
 
 static bool has_logits(const stk_session *s, uint32_t row_index)
 {
-    return row_index < s->row_count && s->logit_slot[row_index] != UINT32_MAX;
+    return row_index < s->row_count && s->logit_slot[row_index] != UINT32_MAX && holds_logits(s);
 }
 
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
@@ -459,6 +378,11 @@ int32_t stk_session_best(const stk_session *s, uint32_t row_index)
     return (int32_t)best;
 }
 
+float *stk_session_hidden(stk_session *s)
+{
+    return s->x;
+}
+
 uint32_t stk_session_length(const stk_session *s, uint32_t sequence)
 {
     return sequence < s->sequence_count ? s->length[sequence] : 0;
@@ -472,7 +396,7 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     const stk_model *m = &s->engine->model;
     for (uint32_t i = 0; i < m->layer_total && length_tokens > 0; i++) { // also those elsewhere
         uint32_t window = m->all_layers[i].window_tokens;
-        uint32_t capacity = layer_capacity(s, &m->all_layers[i]);
+        uint32_t capacity = stk_session_kv_capacity(s, &m->all_layers[i]);
         uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
                                                                         : 0;
         uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity
@@ -484,8 +408,10 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
                 sequence, length_tokens, i);
     }
     s->length[sequence] = length_tokens;
-    if (length_tokens == 0)
+    if (length_tokens == 0) {
         s->highest[sequence] = 0;
+        stk_spare_forget(s, sequence);
+    }
     return STK_OK;
 }
 

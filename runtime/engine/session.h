@@ -15,18 +15,24 @@ typedef struct stk_session stk_session;
 typedef struct stk_session_options {
     uint32_t context_tokens; // positions per sequence; 0: the model's context length
     uint32_t sequence_count; // 0: one
-    uint32_t batch_rows_max; // rows per forward; 0: 256
+    uint32_t batch_rows_max; // rows per forward; 0: 512, or fewer under a memory limit
     uint32_t logit_rows_max; // of which ask for logits; 0: 16
     bool full_kv;            // tests: keep every position on sliding-window layers too
     uint32_t trace_forwards; // spans of this many forwards are kept (engine/metrics.h); 0: none
 } stk_session_options;
 
+// Converts from a bool.
+typedef enum stk_want_logits {
+    STK_LOGITS_NONE,
+    STK_LOGITS_ALL,
+    STK_LOGITS_BEST, // only where the largest is, which a GPU finds without the rest leaving it
+} stk_want_logits;
+
 typedef struct stk_row {
     uint32_t sequence; // < sequence_count
     uint32_t position; // the sequence's next position (rows of a sequence come in order)
     int32_t token;
-    bool logits;    // compute this row's logits
-    bool only_best; // and of them only the largest matters, which a GPU finds by itself
+    stk_want_logits logits;
 } stk_row;
 
 // Takes the KV cache and all scratch; later calls do not allocate.
@@ -41,10 +47,10 @@ void stk_session_close(stk_session **session); // sets it to NULL; NULL is allow
 STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *rows,
                                            uint32_t count);
 
-// Logits [vocab] of rows[row_index] of the last forward, which must have asked for them, and for
-// more than the best. Borrowed, valid until the next forward.
+// Logits [vocab] of rows[row_index] of the last forward, which must have asked for all. Borrowed,
+// valid until the next forward.
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
-// The token with the largest logit of such a row, the lowest id among equals.
+// The token with the largest logit of a row that asked for any, the lowest id among equals.
 int32_t stk_session_best(const stk_session *session, uint32_t row_index);
 
 // The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows

@@ -89,8 +89,6 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
 {
     const stk_model *m = s->model;
     uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
-    load->piece_count = 0;
-    load->from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
     if (load->from_sidecar) {
         plan_piece(s, load, stk_sidecar_fd(s->sidecar), stk_sidecar_offset(s->sidecar, index),
                    s->layouts[layer].slot_bytes, slot);
@@ -107,7 +105,21 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
     }
 }
 
-// Starts loading the most urgent queued expert. False: none, or no slot or staging for it.
+// A staging buffer that no load uses; NULL: none.
+static uint8_t *free_staging(const stk_expert_store *s)
+{
+    for (uint32_t i = 0; i < s->staging_count; i++) {
+        uint8_t *staging = s->staging + i * s->staging_bytes;
+        bool used = false;
+        for (int j = 0; j < STK_STAGING_COUNT; j++)
+            used |= s->loads[j].busy && s->loads[j].staging == staging;
+        if (!used)
+            return staging;
+    }
+    return NULL;
+}
+
+// Starts loading the most urgent queued expert. NULL: none, or no slot or staging for it.
 static stk_load *begin_load(stk_expert_store *s)
 {
     stk_load *load = NULL;
@@ -127,7 +139,9 @@ static stk_load *begin_load(stk_expert_store *s)
             (urgency == STK_WANT_SPECULATIVE &&
              (idle <= STK_STAGING_COUNT / 2 || s->in_flight > SPECULATIVE_READS_MAX)))
             continue;
-        int32_t slot = take_slot(s);
+        bool from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
+        uint8_t *staging = from_sidecar ? NULL : free_staging(s);
+        int32_t slot = from_sidecar || staging ? take_slot(s) : STK_NONE;
         if (slot == STK_NONE)
             return NULL;
         stk_entry *e = &s->entries[index];
@@ -136,7 +150,8 @@ static stk_load *begin_load(stk_expert_store *s)
         e->load = (int32_t)(load - s->loads);
         s->slot_entry[slot] = index;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        *load = (stk_load){.busy = true, .entry = index, .staging = load->staging};
+        *load = (stk_load){
+            .busy = true, .entry = index, .from_sidecar = from_sidecar, .staging = staging};
         plan_load(s, load, index, s->slots + (uint64_t)slot * s->slot_bytes);
         return load;
     }
@@ -228,14 +243,18 @@ static void report(const stk_expert_store *s, const stk_load *load, const stk_re
               error == ENODATA ? "the file has become shorter" : strerror(error));
 }
 
-// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it.
+// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it. It queues
+// again, because that way needs staging.
 static void retry_from_gguf(stk_expert_store *s, stk_load *load)
 {
+    stk_entry *e = &s->entries[load->entry];
     stk_sidecar_drop(s->sidecar, load->entry);
-    uint32_t entry = load->entry;
-    int32_t slot = s->entries[entry].slot;
-    *load = (stk_load){.busy = true, .entry = entry, .staging = load->staging};
-    plan_load(s, load, entry, s->slots + (uint64_t)slot * s->slot_bytes);
+    s->slot_entry[e->slot] = UINT32_MAX;
+    e->slot = STK_NONE;
+    e->load = STK_NONE;
+    atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
+    stk_store_enqueue(s, load->entry, (stk_want)e->urgency);
+    load->busy = false;
 }
 
 static void publish(stk_expert_store *s, stk_load *load, int error)

@@ -41,6 +41,11 @@ uint64_t stk_expert_store_overhead_bytes(const stk_model *model)
     return STK_STAGING_COUNT * staging_bytes(model) + entries * (sizeof(stk_entry) + 16);
 }
 
+uint64_t stk_expert_store_unused_bytes(const stk_expert_store *s)
+{
+    return s->resident ? 0 : (STK_STAGING_COUNT - s->staging_count) * s->staging_bytes;
+}
+
 stk_expert stk_expert_store_shape(const stk_expert_store *store, uint32_t layer)
 {
     const stk_expert_layout *l = &store->layouts[layer];
@@ -130,7 +135,7 @@ static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
                         "%.1f MiB hold %u experts of %.2f MiB, at least %u are needed",
                         (double)cache_bytes / 0x1p20, s->slot_count, (double)s->slot_bytes / 0x1p20,
                         stk_expert_store_slots_min(s->model));
-    s->slot_limit = s->slot_count;
+    s->slot_limit = s->slots_allowed = s->slots_lent = s->slot_count;
     s->slots_size = s->slot_count * s->slot_bytes;
     s->slots = stk_pages_alloc(s->slots_size);
     if (!s->slots)
@@ -153,8 +158,6 @@ static stk_status take_tables(stk_expert_store *s)
         s->entries[i].load = STK_NONE;
     }
     memset(s->slot_entry, 0xff, s->slot_count * sizeof *s->slot_entry);
-    for (int i = 0; i < STK_STAGING_COUNT; i++)
-        s->loads[i].staging = s->staging + (uint64_t)i * s->staging_bytes;
     for (int i = 0; i < STK_WANT_COUNT; i++)
         s->queues[i] = (stk_queue){UINT32_MAX, UINT32_MAX};
     s->clock.layer_count = s->model->layer_count;
@@ -195,6 +198,8 @@ static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_opt
         else if (status != STK_IO)
             stk_warn(s->log, "%s is not used; experts come from the GGUF", options->sidecar);
     }
+    // Reads from a sidecar need no staging, but a damaged expert is read from the GGUF.
+    s->staging_count = s->sidecar ? 1 : STK_STAGING_COUNT;
     status = start_io(s, options);
     if (status == STK_OK && options->usage_path) {
         s->usage_path = strdup(options->usage_path);
@@ -429,16 +434,20 @@ void stk_expert_store_notify(stk_expert_store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-// Empties the slots past the limit that nobody reads, and gives their pages back.
-static void drop_slots(stk_expert_store *s)
+// Empties the slots past the limit that nobody reads, and gives their pages back. False: some are
+// still being read.
+static bool drop_slots(stk_expert_store *s)
 {
+    bool all = true;
     for (uint32_t i = s->slot_limit; i < s->slots_used; i++) {
         uint32_t owner = s->slot_entry[i];
         if (owner == UINT32_MAX)
             continue;
         stk_entry *e = &s->entries[owner];
-        if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
-            continue; // a guess still being read; the next call finds it
+        int state = atomic_load_explicit(&e->state, memory_order_relaxed);
+        all &= state != STK_ENTRY_LOADING;
+        if (e->pins > 0 || state != STK_ENTRY_READY)
+            continue;
         atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
         e->slot = STK_NONE;
         e->speculative = false;
@@ -446,20 +455,40 @@ static void drop_slots(stk_expert_store *s)
         s->stats.evictions++;
         stk_pages_discard(s->slots + i * s->slot_bytes, s->slot_bytes);
     }
+    return all;
+}
+
+// With the lock held.
+static uint32_t limit_slots(stk_expert_store *s)
+{
+    uint32_t least = stk_expert_store_slots_min(s->model);
+    uint32_t limit = s->slots_allowed < s->slots_lent ? s->slots_allowed : s->slots_lent;
+    limit = limit < s->slot_count ? limit : s->slot_count;
+    s->slot_limit = limit < least ? least : limit;
+    while (!drop_slots(s)) // a guess
+        pthread_cond_wait(&s->arrived, &s->lock);
+    return s->slot_limit;
 }
 
 uint32_t stk_expert_store_set_slots(stk_expert_store *s, uint32_t slot_count)
 {
-    uint32_t least = stk_expert_store_slots_min(s->model);
     if (s->resident)
         return s->slot_count;
-    slot_count = slot_count < least ? least : slot_count;
     pthread_mutex_lock(&s->lock);
-    s->slot_limit = slot_count < s->slot_count ? slot_count : s->slot_count;
-    drop_slots(s);
-    uint32_t limit = s->slot_limit;
+    s->slots_allowed = slot_count;
+    uint32_t limit = limit_slots(s);
     pthread_mutex_unlock(&s->lock);
     return limit;
+}
+
+void stk_expert_store_lend(stk_expert_store *s, uint32_t slot_count)
+{
+    if (s->resident)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->slots_lent = slot_count;
+    limit_slots(s);
+    pthread_mutex_unlock(&s->lock);
 }
 
 void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)
@@ -473,7 +502,8 @@ stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *s)
 {
     pthread_mutex_lock(&s->lock);
     stk_expert_store_stats stats = s->stats;
-    stats.slots_used = s->slots_used;
+    stats.slot_count = s->slot_limit;
+    stats.slots_used = s->slots_used < s->slot_limit ? s->slots_used : s->slot_limit;
     pthread_mutex_unlock(&s->lock);
     return stats;
 }
@@ -487,7 +517,8 @@ void stk_expert_store_reset_stats(stk_expert_store *s)
 
 uint64_t stk_expert_store_bytes(const stk_expert_store *s)
 {
-    return s->slots_size + (s->resident ? 0 : STK_STAGING_COUNT * s->staging_bytes);
+    return s->resident ? s->slots_size
+                       : s->slot_limit * s->slot_bytes + s->staging_count * s->staging_bytes;
 }
 
 const char *stk_expert_store_io_name(const stk_expert_store *s)

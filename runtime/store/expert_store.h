@@ -59,6 +59,8 @@ uint64_t stk_expert_store_slot_bytes(const stk_model *model);
 uint32_t stk_expert_store_slots_min(const stk_model *model);
 // Memory besides the slots when not everything is resident: staging and tables.
 uint64_t stk_expert_store_overhead_bytes(const stk_model *model);
+// Of which an open store does not touch: with a sidecar, reads end in their slots.
+uint64_t stk_expert_store_unused_bytes(const stk_expert_store *store);
 
 // An expert's matrices with NULL data, to look kernels up.
 stk_expert stk_expert_store_shape(const stk_expert_store *store, uint32_t layer);
@@ -83,8 +85,11 @@ void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 void stk_expert_store_notify(stk_expert_store *store);
 
 // Changes how many slots are in use, at most those taken at open and at least the minimum; the
-// memory of the others goes back to the system. Call between forward passes. Returns the number.
+// memory of the others goes back to the system, after waiting for reads into it. Call between
+// forward passes. Returns the number.
 uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count);
+// A second such limit, for those who share memory with the slots; the smaller one holds.
+void stk_expert_store_lend(stk_expert_store *store, uint32_t slot_count);
 
 // Marks the beginning of the next token(s), the policies' clock.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);

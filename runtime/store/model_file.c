@@ -116,6 +116,15 @@ static int read_direct(int fd, uint8_t *to, uint64_t bytes, uint64_t at, uint64_
     return error;
 }
 
+static stk_status failed(const stk_model_file *file, const stk_gguf_tensor *tensor, uint64_t at,
+                         int error)
+{
+    return stk_fail(file->log, STK_IO, "%s: tensor '%.*s', at byte %" PRIu64 ": %s",
+                    stk_gguf_file_path(file->gguf, tensor->file_index), (int)tensor->name.len_bytes,
+                    tensor->name.data, at,
+                    error == ENODATA ? "the file has become shorter" : strerror(error));
+}
+
 stk_status stk_model_file_read(const stk_model_file *file, const stk_gguf_tensor *tensor,
                                uint64_t offset_bytes, uint64_t size_bytes, void *to)
 {
@@ -123,10 +132,25 @@ stk_status stk_model_file_read(const stk_model_file *file, const stk_gguf_tensor
     int fd = file->fds[tensor->file_index];
     int error = file->direct ? read_direct(fd, to, size_bytes, at, &at)
                              : read_range(fd, to, size_bytes, size_bytes, at);
-    if (error == 0)
-        return STK_OK;
-    return stk_fail(file->log, STK_IO, "%s: tensor '%.*s', at byte %" PRIu64 ": %s",
-                    stk_gguf_file_path(file->gguf, tensor->file_index), (int)tensor->name.len_bytes,
-                    tensor->name.data, at,
-                    error == ENODATA ? "the file has become shorter" : strerror(error));
+    return error == 0 ? STK_OK : failed(file, tensor, at, error);
+}
+
+uint64_t stk_model_file_view_bytes(uint64_t size_bytes)
+{
+    return (size_bytes + 2 * STK_DIRECT_ALIGN - 2) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+}
+
+stk_status stk_model_file_view(const stk_model_file *file, const stk_gguf_tensor *tensor,
+                               uint64_t offset_bytes, uint64_t size_bytes, void *pages,
+                               const void **out)
+{
+    uint64_t at = tensor->offset_bytes + offset_bytes, skip = at % STK_DIRECT_ALIGN;
+    uint64_t whole = (skip + size_bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN *
+                     STK_DIRECT_ALIGN;
+    int error = read_range(file->fds[tensor->file_index], pages, whole, skip + size_bytes,
+                           at - skip);
+    if (error != 0)
+        return failed(file, tensor, at, error);
+    *out = (const uint8_t *)pages + skip;
+    return STK_OK;
 }

@@ -18,9 +18,17 @@ void stk_model_file_close(stk_model_file **file); // sets it to NULL; NULL is al
 bool stk_model_file_is_direct(const stk_model_file *file);
 int stk_model_file_fd(const stk_model_file *file, uint32_t file_index);
 
-// Reads bytes [offset, offset+size) of a tensor into `to`. STK_IO names file, offset and errno.
+// Reads bytes [offset, offset+size) of a tensor into `to`. Direct reads allocate a buffer
+// meanwhile. STK_IO names file, offset and errno.
 STK_CHECKED stk_status stk_model_file_read(const stk_model_file *file,
                                            const stk_gguf_tensor *tensor, uint64_t offset_bytes,
                                            uint64_t size_bytes, void *to);
+
+// The same without allocating: reads into the caller's pages, [stk_model_file_view_bytes(size)] and
+// aligned to STK_DIRECT_ALIGN, and points *out at the tensor's bytes in them.
+STK_CHECKED stk_status stk_model_file_view(const stk_model_file *file,
+                                           const stk_gguf_tensor *tensor, uint64_t offset_bytes,
+                                           uint64_t size_bytes, void *pages, const void **out);
+uint64_t stk_model_file_view_bytes(uint64_t size_bytes);
 
 #endif

@@ -38,7 +38,7 @@ typedef struct stk_piece {
     uint8_t *to;
 } stk_piece;
 
-// A load in progress; there are as many as staging buffers.
+// A load in progress; there are STK_STAGING_COUNT.
 typedef struct stk_load {
     bool busy;
     bool sealed; // every read was handed out
@@ -50,7 +50,7 @@ typedef struct stk_load {
     bool from_sidecar;
     stk_piece pieces[STK_PIECES_MAX];
     uint64_t skip[STK_PIECES_MAX]; // of staging: where each slice starts
-    uint8_t *staging;
+    uint8_t *staging;              // NULL: straight into the slot
 } stk_load;
 
 typedef struct stk_entry {
@@ -78,7 +78,8 @@ struct stk_expert_store {
 
     uint64_t slot_bytes;
     uint32_t slot_count, slots_used;
-    uint32_t slot_limit; // of which may be used now
+    uint32_t slot_limit; // of which may be used now, the smaller of:
+    uint32_t slots_allowed, slots_lent;
     uint8_t *slots;
     uint64_t slots_size;
     uint32_t *slot_entry; // [slot_count], UINT32_MAX: free
@@ -91,6 +92,7 @@ struct stk_expert_store {
     stk_load loads[STK_STAGING_COUNT];
     uint8_t *staging;
     uint64_t staging_bytes; // of one buffer
+    uint32_t staging_count; // of STK_STAGING_COUNT buffers, those in use
     const stk_cache_policy *policy;
     stk_policy_clock clock;
     stk_expert_store_stats stats;

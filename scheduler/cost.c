@@ -1,0 +1,316 @@
+// What one forward pass costs: per stage the larger of bytes over bandwidth and operations over
+// rate, and fixed costs of its phases; reads of experts beside it. docs/scheduler.md.
+#include "scheduler/cost_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+// What the engine does and how well, measured (bench/2026-11-22-plan.md).
+enum {
+    ROWS_PER_TAKE = 64,   // of a dense product
+    EXPERT_PARTS = 4,     // workers share an expert so
+    PAIRS_SPLIT_MAX = 32, // up to as many (row, expert) pairs
+    EXPERT_TILE = 32,     // rows an expert takes at once above
+    DENSE_ROWS_MIN = 6,   // from as many rows inactive neurons are computed too
+    PHASES_PER_LAYER = 8,
+    READ_BYTES = 1 << 20,
+};
+static const double DENSE_EFFICIENCY = 0.95;  // of plain streaming, by long rows
+static const double SPARSE_EFFICIENCY = 0.80; // by runs of a neuron each
+static const double ATTEND_EFFICIENCY = 0.60;
+static const double ATTEND_RATE_SHARE = 0.25; // of the integer rate: floats
+static const double ROW_ELEMENT_S = 0.35e-9;  // norms and sums: per element of a row touched
+static const double ROW_ELEMENTS = 6;         // times the width, and as often as experts used twice
+
+double stk_cost_bandwidth(const stk_plan_machine *m, double workers)
+{
+    double sum = 0, one = 0;
+    uint32_t cores = 0;
+    for (uint32_t i = 0; i < m->node_count; i++)
+        cores += m->nodes[i].core_count;
+    for (uint32_t i = 0; i < m->node_count; i++) {
+        const stk_plan_node *n = &m->nodes[i];
+        double share = n->core_count ? workers * n->core_count / cores : workers;
+        double reach = share * n->one_bytes_per_s;
+        sum += reach < n->read_bytes_per_s ? reach : n->read_bytes_per_s;
+        one = n->core_count && n->one_bytes_per_s > one ? n->one_bytes_per_s : one;
+    }
+    return sum < workers * one ? sum : workers * one;
+}
+
+// Workers that have something to do while `pieces` are handed out.
+static double busy_workers(double pieces, uint32_t workers)
+{
+    double rounds = ceil(pieces / workers);
+    return pieces < 1 ? 1 : pieces / rounds;
+}
+
+static double macs_per_s(const stk_plan_machine *m, double rows)
+{
+    // Unpacking a weight is paid once, multiplying per row.
+    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s;
+    double per_mac = many >= one ? 1 / many + (1 / one - 1 / many) / (rows < 1 ? 1 : rows)
+                                 : 1 / one;
+    return 1 / per_mac;
+}
+
+typedef struct cost {
+    const stk_plan_machine *machine;
+    const stk_plan_model *model;
+    const stk_plan_choices *choices;
+    double rows;
+    stk_plan_cost *out;
+} cost;
+
+// Adds a stage whose work is handed out in `pieces` (per layer) `rows` rows at a time.
+static void add(const cost *c, stk_stage stage, double bytes, double macs, double pieces,
+                double rows, double efficiency)
+{
+    stk_plan_stage *s = &c->out->stages[stage];
+    double busy = busy_workers(pieces, c->choices->worker_count);
+    double by_bytes = bytes / (stk_cost_bandwidth(c->machine, busy) * efficiency);
+    double by_macs = macs / (busy * macs_per_s(c->machine, rows));
+    s->bytes = bytes;
+    s->macs = macs;
+    s->seconds = by_bytes > by_macs ? by_bytes : by_macs;
+    s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
+}
+
+static double experts_on_gpus(const stk_plan_choices *choices, uint32_t gpu_count)
+{
+    double sum = 0;
+    for (uint32_t g = 0; g < gpu_count; g++)
+        sum += choices->gpu_experts[g];
+    return sum;
+}
+
+static double visible_positions(const stk_plan_model *m, double position)
+{
+    double windowed = position < m->window_tokens ? position : m->window_tokens;
+    return (m->layer_count - m->windowed_layers) * position + m->windowed_layers * windowed;
+}
+
+static void add_dense(const cost *c, double position)
+{
+    const stk_plan_model *m = c->model;
+    double layers = m->layer_count, rows = c->rows;
+    double pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE);
+    add(c, STK_STAGE_PROJECT, layers * (double)m->attention_bytes,
+        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY);
+    double seen = visible_positions(m, position);
+    add(c, STK_STAGE_ATTEND, seen * m->kv_position_bytes,
+        rows * seen * (double)m->attend_macs / ATTEND_RATE_SHARE, 4 * c->choices->worker_count,
+        rows, ATTEND_EFFICIENCY);
+    add(c, STK_STAGE_HEAD, (double)m->head_bytes, (double)m->head_macs,
+        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY);
+    // Rows are handed out whole; workers meet after every phase.
+    double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
+    stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
+    double work = elements * ROW_ELEMENT_S * rows / busy_workers(rows, c->choices->worker_count);
+    double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s *
+                  (c->choices->worker_count > 1);
+    s->bytes = 4 * elements * rows;
+    s->seconds = work + meet;
+    s->limit = meet > work ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
+}
+
+// Experts [from, to) in the order of use on the CPU: gate, up and down.
+static void add_experts(const cost *c, double from, double to)
+{
+    const stk_plan_model *m = c->model;
+    double touched = stk_skew_touched(&m->skew, from, to, (uint32_t)c->rows);
+    double pairs = c->rows * m->layer_count * m->expert_used_count *
+                   stk_skew_share(&m->skew, from, to);
+    double each = touched > 0 ? pairs / touched : 1; // rows of an expert
+    bool is_split = c->rows * m->expert_used_count <= PAIRS_SPLIT_MAX;
+    double per_layer = touched / m->layer_count;
+    double pieces = is_split ? per_layer * each * EXPERT_PARTS
+                             : per_layer * ceil(each / EXPERT_TILE);
+    double active = each >= DENSE_ROWS_MIN && !is_split ? 1 : m->active_fraction;
+    // Of several rows each wakes neurons of its own.
+    double awake = active < 1 ? 1 - pow(1 - active, each < 1 ? 1 : each) : 1;
+    double macs = (double)m->ffn_width * m->width;
+    double tile = is_split ? 1 : each < EXPERT_TILE ? each : EXPERT_TILE;
+    add(c, STK_STAGE_GATE, touched * (double)m->gate_bytes, pairs * macs, pieces, tile,
+        DENSE_EFFICIENCY);
+    double inner = active < 1 ? 1 : tile,
+           efficiency = active < 1 ? SPARSE_EFFICIENCY : DENSE_EFFICIENCY;
+    add(c, STK_STAGE_UP, touched * awake * (double)m->up_bytes, pairs * active * macs, pieces,
+        inner, efficiency);
+    add(c, STK_STAGE_DOWN, touched * awake * (double)m->down_bytes, pairs * active * macs, pieces,
+        inner, efficiency);
+}
+
+// Seconds of the experts that GPUs compute; they work at the same time.
+static double gpu_seconds(const cost *c, double *from)
+{
+    const stk_plan_model *m = c->model;
+    double slowest = 0, first = 0;
+    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
+        const stk_plan_gpu *gpu = &c->machine->gpus[g];
+        double to = first + c->choices->gpu_experts[g];
+        if (c->choices->gpu_experts[g] == 0)
+            continue;
+        double touched = stk_skew_touched(&m->skew, first, to, (uint32_t)c->rows);
+        double pairs = c->rows * m->layer_count * m->expert_used_count *
+                       stk_skew_share(&m->skew, first, to);
+        double active = c->rows > PAIRS_SPLIT_MAX ? 1 : m->active_fraction;
+        double bytes = touched *
+                       ((double)m->gate_bytes + active * (double)(m->up_bytes + m->down_bytes));
+        double macs = pairs * (double)m->ffn_width * m->width * (1 + 2 * active);
+        double by_bytes = bytes / gpu->read_bytes_per_s, by_macs = macs / gpu->operations_per_s;
+        double seconds = (by_bytes > by_macs ? by_bytes : by_macs) + m->layer_count * gpu->submit_s;
+        slowest = seconds > slowest ? seconds : slowest;
+        first = to;
+    }
+    *from = first;
+    return slowest;
+}
+
+// An integrated GPU takes its bytes from the CPU's bandwidth: nothing is gained by bytes.
+static double shared_seconds(const cost *c)
+{
+    double first = 0, bytes = 0;
+    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
+        double to = first + c->choices->gpu_experts[g];
+        if (c->machine->gpus[g].is_integrated)
+            bytes += stk_skew_touched(&c->model->skew, first, to, (uint32_t)c->rows) *
+                     (double)(c->model->gate_bytes);
+        first = to;
+    }
+    return bytes / stk_cost_bandwidth(c->machine, c->choices->worker_count);
+}
+
+double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
+{
+    double alone = m->disk_latency_s + READ_BYTES / m->disk_bytes_per_s;
+    double reach = (inflight ? inflight : 1) * (double)READ_BYTES / alone;
+    return reach < m->disk_bytes_per_s ? reach : m->disk_bytes_per_s;
+}
+
+static double experts_seconds(const stk_plan_cost *out)
+{
+    return out->stages[STK_STAGE_GATE].seconds + out->stages[STK_STAGE_UP].seconds +
+           out->stages[STK_STAGE_DOWN].seconds;
+}
+
+// What reading adds to `compute` seconds of all layers. Of a layer's misses those that were guessed
+// are read during the layers before; the others start with the layer's attention, and what is in
+// memory is computed first. The disk can do no more than its bandwidth.
+static void add_disk(const cost *c, double gpu_first, double before_route, double compute)
+{
+    const stk_plan_model *m = c->model;
+    double ranks = c->choices->rank_count > 1 ? c->choices->rank_count : 1;
+    double to = gpu_first + c->choices->slots * ranks, all = m->skew.experts;
+    bool is_decode = c->rows * m->expert_used_count <= PAIRS_SPLIT_MAX;
+    double wanted = stk_skew_touched(&m->skew, 0, all, (uint32_t)c->rows);
+    double missed = stk_skew_touched(&m->skew, to, all, (uint32_t)c->rows);
+    c->out->hit_rate = wanted > 0 ? 1 - missed / wanted : 1;
+    if (!(missed > 0))
+        return;
+    uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
+    depth = depth > STK_PLAN_GUESS_MAX ? STK_PLAN_GUESS_MAX : depth;
+    double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
+    double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
+    double unguessed = missed * (1 - m->guess_recall[depth]);
+    double per_layer = unguessed / m->layer_count;
+    double waits = per_layer < 1 ? per_layer : 1; // layers that wait at all
+    double throughput = bytes / speed;
+    double exposed = unguessed * (double)m->read_bytes / speed +
+                     waits * m->layer_count * c->machine->disk_latency_s;
+    double pass = before_route +
+                  (exposed > compute - before_route ? exposed : compute - before_route);
+    // Misses come in bursts, so that disk and workers wait for each other in turns even where on
+    // average each would keep up; reads begun further ahead even them out.
+    double blend = 3.0 + depth;
+    double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
+    pass = pass > both ? pass : both;
+    stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];
+    s->bytes = bytes;
+    s->seconds = pass > compute ? pass - compute : 0;
+    s->limit = STK_LIMIT_DISK;
+    c->out->disk_bytes = bytes;
+}
+
+static void sum_up(stk_plan_cost *out)
+{
+    double by[STK_LIMIT_KIND_COUNT] = {0};
+    out->seconds = 0;
+    for (int i = 0; i < STK_STAGE_COUNT; i++) {
+        out->seconds += out->stages[i].seconds;
+        by[out->stages[i].limit] += out->stages[i].seconds;
+    }
+    out->limit = STK_LIMIT_BANDWIDTH;
+    for (int k = 0; k < STK_LIMIT_KIND_COUNT; k++)
+        if (by[k] > by[out->limit])
+            out->limit = (stk_limit_kind)k;
+    out->tokens_per_s = out->seconds > 0 ? out->rows / out->seconds : 0;
+}
+
+// The way through the ranks, one after the other.
+static void add_hops(const cost *c)
+{
+    uint32_t hops = c->choices->rank_count > 1 ? c->choices->rank_count - 1 : 0;
+    if (hops == 0)
+        return;
+    stk_plan_stage *s = &c->out->stages[STK_STAGE_HOP];
+    s->bytes = c->rows * c->model->width * 4 * hops;
+    s->seconds = hops * c->machine->link_latency_s + s->bytes / c->machine->link_bytes_per_s;
+    s->limit = STK_LIMIT_LINK;
+}
+
+static void cost_pass(const stk_plan_machine *machine, const stk_plan_model *model,
+                      const stk_plan_choices *choices, uint32_t rows, uint32_t position,
+                      stk_plan_cost *out)
+{
+    memset(out, 0, sizeof *out);
+    out->rows = rows;
+    const cost c = {machine, model, choices, rows, out};
+    double first, shared = 0;
+    double on_gpu = gpu_seconds(&c, &first);
+    add_dense(&c, position + (rows - 1) / 2.0 + 1);
+    add_experts(&c, first, model->skew.experts);
+    if (experts_on_gpus(choices, machine->gpu_count) > 0)
+        shared = shared_seconds(&c);
+    // The CPU's experts and the GPU's at once: the slower counts, as the gate's.
+    double on_cpu = experts_seconds(out) + shared;
+    if (on_gpu > on_cpu) {
+        out->stages[STK_STAGE_GATE].seconds += on_gpu - on_cpu + shared;
+        out->stages[STK_STAGE_GATE].limit = STK_LIMIT_GPU;
+    } else {
+        out->stages[STK_STAGE_GATE].seconds += shared;
+    }
+    double before = out->stages[STK_STAGE_PROJECT].seconds * 0.6, compute = 0;
+    for (int i = 0; i < STK_STAGE_COUNT; i++)
+        compute += i == STK_STAGE_HEAD ? 0 : out->stages[i].seconds;
+    add_disk(&c, first, before, compute);
+    add_hops(&c);
+    sum_up(out);
+}
+
+void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t position, stk_plan_cost *out)
+{
+    cost_pass(machine, model, choices, 1, position, out);
+}
+
+void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
+                      const stk_plan_choices *choices, uint32_t rows, uint32_t position,
+                      stk_plan_cost *out)
+{
+    cost_pass(machine, model, choices, rows, position, out);
+}
+
+const char *stk_limit_kind_name(stk_limit_kind kind)
+{
+    static const char *const names[] = {"memory bandwidth", "computing", "barriers", "disk", "GPU",
+                                        "network"};
+    return (unsigned)kind < STK_LIMIT_KIND_COUNT ? names[kind] : "?";
+}
+
+const char *stk_stage_name(stk_stage stage)
+{
+    static const char *const names[] = {"projections", "attention", "gate", "up",     "down",
+                                        "rows",        "head",      "disk", "network"};
+    return (unsigned)stage < STK_STAGE_COUNT ? names[stage] : "?";
+}

@@ -1,0 +1,428 @@
+#include "scheduler/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "scheduler/cost_impl.h"
+
+enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
+enum { LAYERS_MAX = 1024 };
+enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 4, INFLIGHT_MAX = 64 };
+static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
+
+static const uint32_t batches[] = {16, 32, 64, 128, 256, 512, 1024, 2048};
+
+// One way of searching for the best: candidates of each dimension, and the best so far.
+typedef struct search {
+    const stk_plan_machine *machine;
+    const stk_plan_model *model;
+    const stk_plan_wishes *wishes;
+    uint32_t workers[CANDIDATES_MAX], worker_count;
+    uint32_t batches[CANDIDATES_MAX], batch_count;
+    uint32_t guesses[STK_PLAN_GUESS_MAX + 1], guess_count;
+    uint32_t gpu_steps; // 0..gpu_steps tenths of what the GPUs may take
+    uint32_t inflight;
+    stk_plan_choices last; // tried, but for its guesses
+    double last_prompt_seconds;
+    stk_plan_choices best;
+    double best_seconds;
+    uint64_t least_bytes; // of what did not fit
+    uint32_t tried;
+} search;
+
+uint64_t stk_plan_fixed_bytes(const stk_plan_model *m, uint32_t workers, uint32_t rows,
+                              bool is_limited)
+{
+    return m->program_bytes + (is_limited ? m->dense_limited_bytes : m->dense_bytes) +
+           m->session_bytes + rows * m->session_row_bytes + workers * m->session_worker_bytes +
+           (is_limited ? m->staging_bytes : 0);
+}
+
+static uint32_t experts_of(const stk_plan_model *m)
+{
+    return m->layer_count * m->expert_count;
+}
+
+// Those of one rank: it holds its own layers only.
+static uint32_t experts_here(const stk_plan_model *m, const stk_plan_wishes *w)
+{
+    uint32_t ranks = w->rank_count > 1 ? w->rank_count : 1;
+    return (m->layer_count + ranks - 1) / ranks * m->expert_count;
+}
+
+// All that may be used; 0: nobody knows of a limit.
+static uint64_t limit_given(const stk_plan_machine *m, const stk_plan_wishes *w, bool *is_lowered)
+{
+    uint64_t nodes = 0, limit = w->memory_bytes;
+    for (uint32_t i = 0; i < m->node_count; i++)
+        nodes += m->nodes[i].memory_bytes;
+    uint64_t hard = m->memory_hard_bytes && m->memory_hard_bytes < nodes ? m->memory_hard_bytes
+                                                                         : nodes;
+    *is_lowered = limit > hard / 20 * 19;
+    return *is_lowered ? hard / 20 * 19 : limit;
+}
+
+// The limit in force for these choices, and the slots it leaves; UINT32_MAX slots: everything
+// fits. False: it does not fit, *least says what would.
+static bool fit(const stk_plan_machine *machine, const stk_plan_model *m, const stk_plan_wishes *w,
+                const stk_plan_choices *c, uint64_t *limit, uint32_t *slots, uint64_t *least)
+{
+    bool is_lowered;
+    uint64_t all = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, false) +
+                   experts_here(m, w) * m->slot_bytes;
+    uint64_t fixed = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, true);
+    uint64_t available = machine->memory_available_bytes;
+    *limit = limit_given(machine, w, &is_lowered);
+    *slots = experts_here(m, w);
+    if (*limit == 0 && available != 0 && all > available / 100 * 95)
+        *limit = available / 100 * 85;
+    if (*limit == 0 || all <= *limit)
+        return true;
+    *least = fixed + m->slots_min * m->slot_bytes;
+    if (*limit < *least)
+        return false;
+    uint64_t fitting = (*limit - fixed) / m->slot_bytes;
+    if (fitting < *slots)
+        *slots = (uint32_t)fitting;
+    return true;
+}
+
+static uint32_t prompt_of(const stk_plan_wishes *w)
+{
+    return w->prompt_tokens ? w->prompt_tokens : PROMPT_DEFAULT;
+}
+
+// The prompt in equal batches, and taking the memory of the session.
+static double prompt_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
+                             const stk_plan_wishes *wishes, const stk_plan_choices *c)
+{
+    uint32_t prompt = prompt_of(wishes);
+    uint32_t passes = (prompt + c->batch_rows - 1) / c->batch_rows;
+    uint32_t rows = (prompt + passes - 1) / passes;
+    stk_plan_cost prefill;
+    stk_cost_prefill(machine, model, c, rows, (prompt - rows) / 2, &prefill);
+    double taken = (double)(c->batch_rows * model->session_row_bytes +
+                            c->worker_count * model->session_worker_bytes);
+    // Only the last pass needs the head.
+    double head = (passes - 1) * prefill.stages[STK_STAGE_HEAD].seconds;
+    return passes * prefill.seconds - head + taken / PAGES_BYTES_PER_S;
+}
+
+static double decode_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
+                             const stk_plan_wishes *wishes, const stk_plan_choices *c)
+{
+    uint32_t tokens = wishes->new_tokens ? wishes->new_tokens : NEW_DEFAULT;
+    stk_plan_cost decode;
+    stk_cost_decode(machine, model, c, prompt_of(wishes) + tokens / 2, &decode);
+    return tokens * decode.seconds;
+}
+
+double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
+                        const stk_plan_wishes *wishes, const stk_plan_choices *choices)
+{
+    return prompt_seconds(machine, model, wishes, choices) +
+           decode_seconds(machine, model, wishes, choices);
+}
+
+// Experts that GPU g can hold, and how many it gets at `step` of all steps.
+static uint32_t gpu_share(const search *s, uint32_t g, uint32_t step)
+{
+    const stk_plan_gpu *gpu = &s->machine->gpus[g];
+    uint64_t bytes = gpu->memory_bytes;
+    if (s->wishes->gpu_memory_bytes && s->wishes->gpu_memory_bytes < bytes)
+        bytes = s->wishes->gpu_memory_bytes;
+    uint64_t fits = bytes / s->model->slot_bytes;
+    uint64_t wanted = (uint64_t)experts_of(s->model) * s->wishes->gpu_percent_max / 100;
+    uint64_t most = fits < wanted ? fits : wanted;
+    return (uint32_t)(most * step / GPU_STEPS);
+}
+
+static void place_on_gpus(const search *s, stk_plan_choices *c, uint32_t step)
+{
+    uint32_t left = experts_of(s->model);
+    for (uint32_t g = 0; g < STK_PLAN_GPUS_MAX; g++) {
+        c->gpu_experts[g] = g < s->wishes->gpu_count && g < s->machine->gpu_count
+                                ? gpu_share(s, g, step)
+                                : 0;
+        if (c->gpu_experts[g] > left)
+            c->gpu_experts[g] = left;
+        left -= c->gpu_experts[g];
+    }
+}
+
+// Tries one point; true when it is the best so far.
+static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess, uint32_t step)
+{
+    stk_plan_choices c = {.worker_count = s->workers[worker],
+                          .batch_rows = s->batches[batch],
+                          .guess_layers = s->guesses[guess],
+                          .reads_inflight = s->inflight,
+                          .rank_count = s->wishes->rank_count};
+    uint64_t limit, least = UINT64_MAX;
+    s->tried++;
+    place_on_gpus(s, &c, step);
+    if (!fit(s->machine, s->model, s->wishes, &c, &limit, &c.slots, &least)) {
+        s->least_bytes = least < s->least_bytes ? least : s->least_bytes;
+        return false;
+    }
+    // Guesses do not change a prompt's time, so it is kept from one try to the next.
+    stk_plan_choices without_guess = c;
+    without_guess.guess_layers = 0;
+    if (memcmp(&without_guess, &s->last, sizeof s->last) != 0)
+        s->last_prompt_seconds = prompt_seconds(s->machine, s->model, s->wishes, &c);
+    s->last = without_guess;
+    double seconds = s->last_prompt_seconds + decode_seconds(s->machine, s->model, s->wishes, &c);
+    if (!(seconds < s->best_seconds))
+        return false;
+    s->best = c;
+    s->best_seconds = seconds;
+    return true;
+}
+
+static void search_all(search *s)
+{
+    for (uint32_t step = 0; step <= s->gpu_steps; step++)
+        for (uint32_t w = 0; w < s->worker_count; w++)
+            for (uint32_t b = 0; b < s->batch_count; b++)
+                for (uint32_t g = 0; g < s->guess_count; g++)
+                    try_point(s, w, b, g, step);
+}
+
+// Along one dimension after the other until nothing gets better, from every GPU share.
+static void search_descent(search *s)
+{
+    for (uint32_t step = 0; step <= s->gpu_steps; step++) {
+        uint32_t at[3] = {s->worker_count - 1, 0, s->guess_count / 2};
+        const uint32_t counts[3] = {s->worker_count, s->batch_count, s->guess_count};
+        search local = *s;
+        local.best_seconds = INFINITY;
+        for (bool is_better = true; is_better;) {
+            is_better = false;
+            for (int d = 0; d < 3; d++) {
+                uint32_t best = at[d];
+                for (uint32_t i = 0; i < counts[d]; i++) {
+                    at[d] = i;
+                    if (try_point(&local, at[0], at[1], at[2], step)) {
+                        best = i;
+                        is_better = true;
+                    }
+                }
+                at[d] = best;
+            }
+        }
+        s->tried = local.tried;
+        s->least_bytes = local.least_bytes;
+        if (local.best_seconds < s->best_seconds) {
+            s->best = local.best;
+            s->best_seconds = local.best_seconds;
+        }
+    }
+}
+
+static void list_workers(search *s)
+{
+    uint32_t most = s->machine->worker_max, given = s->wishes->worker_count;
+    if (given != STK_PLAN_OPEN) {
+        s->workers[s->worker_count++] = given;
+        return;
+    }
+    // Every count of a small machine, then steps of about an eighth.
+    for (uint32_t w = 1; w < most && s->worker_count < CANDIDATES_MAX - 1; w += 1 + w / 8)
+        s->workers[s->worker_count++] = w;
+    s->workers[s->worker_count++] = most;
+}
+
+static void list_others(search *s)
+{
+    const stk_plan_wishes *w = s->wishes;
+    if (w->batch_rows != STK_PLAN_OPEN)
+        s->batches[s->batch_count++] = w->batch_rows;
+    for (uint32_t i = 0; w->batch_rows == STK_PLAN_OPEN && i < sizeof batches / sizeof *batches;
+         i++)
+        s->batches[s->batch_count++] = batches[i];
+    if (w->guess_layers != STK_PLAN_OPEN)
+        s->guesses[s->guess_count++] = w->guess_layers;
+    for (uint32_t i = 0; w->guess_layers == STK_PLAN_OPEN && i <= STK_PLAN_GUESS_MAX; i++)
+        s->guesses[s->guess_count++] = i;
+    s->gpu_steps = w->gpu_count && s->machine->gpu_count && w->gpu_percent_max ? GPU_STEPS : 0;
+    // Enough reads that the disk never waits for the next, twice over.
+    s->inflight = w->reads_inflight;
+    if (s->inflight == STK_PLAN_OPEN) {
+        double full = stk_cost_disk_bytes_per_s(s->machine, INFLIGHT_MAX);
+        for (s->inflight = INFLIGHT_MIN; s->inflight < INFLIGHT_MAX / 2 &&
+                                         stk_cost_disk_bytes_per_s(s->machine, s->inflight) < full;)
+            s->inflight *= 2;
+        s->inflight *= 2;
+    }
+}
+
+// ---- from choices to a plan ----
+
+static void share_out(const stk_plan_machine *m, stk_plan *p)
+{
+    uint32_t cores = 0, workers = 0;
+    double sum = 0;
+    p->node_count = m->node_count;
+    for (uint32_t i = 0; i < m->node_count; i++)
+        cores += m->nodes[i].core_count;
+    // Workers by cores, the rest to the first nodes that have cores left.
+    for (uint32_t i = 0; i < m->node_count; i++) {
+        p->node_workers[i] = (uint32_t)((uint64_t)p->choices.worker_count * m->nodes[i].core_count /
+                                        cores);
+        workers += p->node_workers[i];
+    }
+    for (uint32_t i = 0; workers < p->choices.worker_count; i = (i + 1) % m->node_count)
+        if (m->nodes[i].core_count) {
+            p->node_workers[i]++;
+            workers++;
+        }
+    // Experts by bandwidth, as far as each node has memory; the rest goes where there is room.
+    for (uint32_t i = 0; i < m->node_count; i++)
+        sum += m->nodes[i].read_bytes_per_s;
+    uint64_t left = p->cache_bytes, other = p->total_bytes - p->cache_bytes,
+             rest[STK_PLAN_NODES_MAX];
+    for (uint32_t i = 0; i < m->node_count; i++) {
+        uint64_t kept = other / m->node_count < m->nodes[i].memory_bytes ? other / m->node_count
+                                                                         : m->nodes[i].memory_bytes;
+        uint64_t room = m->nodes[i].memory_bytes - kept;
+        uint64_t fair = (uint64_t)((double)p->cache_bytes * m->nodes[i].read_bytes_per_s / sum);
+        uint64_t take = fair < room ? fair : room;
+        take = take < left ? take : left;
+        p->node_cache_bytes[i] = take;
+        rest[i] = room - take;
+        left -= take;
+    }
+    for (uint32_t i = 0; i < m->node_count && left > 0; i++) {
+        uint64_t take = rest[i] < left ? rest[i] : left;
+        p->node_cache_bytes[i] += take;
+        left -= take;
+    }
+}
+
+static void fill_memory(const search *s, stk_plan *p)
+{
+    const stk_plan_model *m = s->model;
+    const stk_plan_choices *c = &p->choices;
+    uint64_t least;
+    uint32_t slots;
+    (void)fit(s->machine, m, s->wishes, c, &p->memory_limit_bytes, &slots, &least);
+    (void)limit_given(s->machine, s->wishes, &p->is_limit_lowered);
+    bool is_limited = slots < experts_here(m, s->wishes);
+    p->program_bytes = m->program_bytes;
+    p->dense_bytes = is_limited ? m->dense_limited_bytes : m->dense_bytes;
+    p->session_bytes = m->session_bytes + c->batch_rows * m->session_row_bytes +
+                       c->worker_count * m->session_worker_bytes;
+    p->staging_bytes = is_limited ? m->staging_bytes : 0;
+    p->cache_bytes = slots * m->slot_bytes;
+    p->total_bytes = p->program_bytes + p->dense_bytes + p->session_bytes + p->staging_bytes +
+                     p->cache_bytes;
+    p->experts = experts_here(m, s->wishes);
+    p->context_tokens = m->context_tokens;
+    p->gpu_count = s->machine->gpu_count;
+    for (uint32_t g = 0; g < p->gpu_count; g++)
+        p->gpu_bytes[g] = c->gpu_experts[g] * m->slot_bytes;
+}
+
+// Ranks are equal machines, layers take equal times, and the last rank has the head.
+static bool share_layers(const stk_plan_model *m, stk_plan *p)
+{
+    double layer_s[LAYERS_MAX], speed[STK_PLAN_RANKS_MAX];
+    uint64_t memory_bytes[STK_PLAN_RANKS_MAX] = {0};
+    double head_s = p->decode.stages[STK_STAGE_HEAD].seconds;
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        layer_s[i] = (p->decode.seconds - head_s) / m->layer_count;
+    p->rank_count = p->choices.rank_count > 1 ? p->choices.rank_count : 1;
+    for (uint32_t r = 0; r < p->rank_count; r++)
+        speed[r] = 1;
+    return stk_plan_split(layer_s, 0, m->layer_count, head_s, speed, memory_bytes, p->rank_count,
+                          p->ranks);
+}
+
+// The same choices on a machine with twice of one thing.
+static double seconds_with(const search *s, stk_limit_kind twice)
+{
+    stk_plan_machine m = *s->machine;
+    for (uint32_t i = 0; i < m.node_count && twice == STK_LIMIT_BANDWIDTH; i++) {
+        m.nodes[i].read_bytes_per_s *= 2;
+        m.nodes[i].one_bytes_per_s *= 2;
+    }
+    for (uint32_t g = 0; g < m.gpu_count && twice == STK_LIMIT_GPU; g++) {
+        m.gpus[g].read_bytes_per_s *= 2;
+        m.gpus[g].operations_per_s *= 2;
+    }
+    double compute = twice == STK_LIMIT_COMPUTE ? 2 : 1;
+    m.decode_macs_per_s *= compute;
+    m.prefill_macs_per_s *= compute;
+    m.barrier_s /= twice == STK_LIMIT_BARRIERS ? 2 : 1;
+    m.disk_bytes_per_s *= twice == STK_LIMIT_DISK ? 2 : 1;
+    m.disk_latency_s /= twice == STK_LIMIT_DISK ? 2 : 1;
+    m.link_bytes_per_s *= twice == STK_LIMIT_LINK ? 2 : 1;
+    m.link_latency_s /= twice == STK_LIMIT_LINK ? 2 : 1;
+    return stk_plan_seconds(&m, s->model, s->wishes, &s->best);
+}
+
+static void find_binding(const search *s, stk_plan *p)
+{
+    for (int k = 0; k < STK_LIMIT_KIND_COUNT; k++)
+        p->gain[k] = 1 - seconds_with(s, (stk_limit_kind)k) / s->best_seconds;
+    stk_plan_choices more = s->best;
+    more.slots = more.slots > p->experts / 2 ? p->experts : 2 * more.slots;
+    p->gain_memory = 1 - stk_plan_seconds(s->machine, s->model, s->wishes, &more) / s->best_seconds;
+}
+
+static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const stk_plan_wishes *w)
+{
+    uint32_t cores = 0;
+    bool is_good = m->node_count > 0 && m->node_count <= STK_PLAN_NODES_MAX && m->worker_max > 0 &&
+                   m->gpu_count <= STK_PLAN_GPUS_MAX && m->decode_macs_per_s > 0 &&
+                   m->prefill_macs_per_s > 0 && m->disk_bytes_per_s > 0 && o->layer_count > 0 &&
+                   o->layer_count <= LAYERS_MAX && o->expert_count > 0 &&
+                   o->expert_used_count > 0 && o->slot_bytes > 0 && o->width > 0 &&
+                   o->skew.experts > 0 && w->worker_count > 0 && w->batch_rows > 0 &&
+                   w->rank_count <= STK_PLAN_RANKS_MAX &&
+                   (w->rank_count < 2 || m->link_bytes_per_s > 0);
+    for (uint32_t i = 0; is_good && i < m->node_count; i++) {
+        cores += m->nodes[i].core_count;
+        is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0;
+    }
+    for (uint32_t g = 0; is_good && g < m->gpu_count; g++)
+        is_good = m->gpus[g].read_bytes_per_s > 0 && m->gpus[g].operations_per_s > 0;
+    return is_good && cores > 0;
+}
+
+stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *model,
+                         const stk_plan_wishes *wishes, stk_plan *out)
+{
+    search s = {.machine = machine,
+                .model = model,
+                .wishes = wishes,
+                .best_seconds = INFINITY,
+                .least_bytes = UINT64_MAX};
+    if (!is_valid(machine, model, wishes))
+        return STK_INVALID;
+    list_workers(&s);
+    list_others(&s);
+    uint64_t points = (uint64_t)s.worker_count * s.batch_count * s.guess_count * (s.gpu_steps + 1);
+    if (points <= EXHAUSTIVE_MAX)
+        search_all(&s);
+    else
+        search_descent(&s);
+    if (!(s.best_seconds < INFINITY)) {
+        out->least_bytes = s.least_bytes;
+        return STK_NO_MEMORY;
+    }
+    *out = (stk_plan){.choices = s.best,
+                      .attention_gpu = -1,
+                      .head_gpu = -1,
+                      .seconds = s.best_seconds,
+                      .tried = s.tried,
+                      .is_exhaustive = points <= EXHAUSTIVE_MAX};
+    fill_memory(&s, out);
+    share_out(machine, out);
+    uint32_t prompt = prompt_of(wishes);
+    uint32_t rows = prompt < s.best.batch_rows ? prompt : s.best.batch_rows;
+    stk_cost_decode(machine, model, &s.best, prompt, &out->decode);
+    stk_cost_prefill(machine, model, &s.best, rows, 0, &out->prefill);
+    find_binding(&s, out);
+    return share_layers(model, out) ? STK_OK : STK_INVALID;
+}

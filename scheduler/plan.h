@@ -1,0 +1,205 @@
+// scheduler/plan.h: from what a machine is and what a model needs to how to run it, and how fast
+// that should be.
+//
+// Pure: plain structs in, a plan out; no I/O, no clock, no memory but the caller's. The engine
+// fills in the sizes of a model, the command line what is known of a machine, so that invented
+// machines can be planned for like real ones. docs/scheduler.md explains the cost model.
+// Invariant: a plan fits every limit, and keeps every value the user gave.
+#ifndef STK_SCHEDULER_PLAN_H
+#define STK_SCHEDULER_PLAN_H
+
+#include "base/status.h"
+#include "scheduler/skew.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    STK_PLAN_NODES_MAX = 64,
+    STK_PLAN_GPUS_MAX = 8,
+    STK_PLAN_RANKS_MAX = 64,
+    STK_PLAN_GUESS_MAX = 8,
+    STK_PLAN_NAME_BYTES = 64,
+};
+
+// A NUMA node. Speeds are what its own cores reach, or for memory without cores what others do.
+typedef struct stk_plan_node {
+    uint32_t core_count;     // 0: memory only
+    uint64_t memory_bytes;   // that this process may use
+    double read_bytes_per_s; // all its cores together
+    double one_bytes_per_s;  // one thread
+} stk_plan_node;
+
+typedef struct stk_plan_gpu {
+    char name[STK_PLAN_NAME_BYTES];
+    bool is_integrated;      // reads the host's memory and shares its bandwidth
+    uint64_t memory_bytes;   // that may be taken
+    double read_bytes_per_s; // of its memory
+    double operations_per_s; // int8 multiply-adds
+    double submit_s;         // from handing work over to having its result, at least
+} stk_plan_gpu;
+
+typedef struct stk_plan_machine {
+    stk_plan_node nodes[STK_PLAN_NODES_MAX];
+    uint32_t node_count;
+    uint32_t worker_max;             // cores, or fewer where a CPU quota allows fewer
+    uint64_t memory_available_bytes; // without pushing others out, cgroup included; 0: not known
+    uint64_t memory_hard_bytes;      // nobody gets more: cgroup limit or all there is; 0: none
+    double decode_macs_per_s;        // of one core: int8 multiply-adds, one row at a time
+    double prefill_macs_per_s;       // the same, many rows
+    double barrier_s;                // for all workers to meet
+    double disk_bytes_per_s;         // large random reads
+    double disk_latency_s;           // of one small read
+    stk_plan_gpu gpus[STK_PLAN_GPUS_MAX];
+    uint32_t gpu_count;
+    double link_bytes_per_s, link_latency_s; // between ranks
+} stk_plan_machine;
+
+// Sizes of a model as the engine lays it out. Per layer unless said otherwise.
+typedef struct stk_plan_model {
+    uint32_t layer_count, width, ffn_width, expert_count, expert_used_count;
+    uint32_t kv_position_bytes; // of one position
+    uint32_t windowed_layers, window_tokens;
+    uint64_t attention_bytes, attention_macs;  // q, k, v, output; bytes with the router
+    uint32_t attention_rows;                   // of q, k and v: how far the product can be shared
+    uint64_t attend_macs;                      // of one query row and one position
+    uint64_t gate_bytes, up_bytes, down_bytes; // of one expert, all neurons
+    double active_fraction;                    // of neurons when decoding
+    uint64_t head_bytes, head_macs;            // of the model
+    uint64_t slot_bytes, read_bytes;           // of one expert: in memory; read from disk
+    uint32_t slots_min;
+
+    // Memory of the model.
+    uint64_t program_bytes;
+    uint64_t dense_bytes, dense_limited_bytes; // all but experts; when memory is short
+    uint64_t staging_bytes;                    // when memory is short
+    uint64_t session_bytes;                    // KV cache and what depends on neither of these:
+    uint64_t session_row_bytes, session_worker_bytes;
+    uint32_t context_tokens;
+
+    // Share of the missing experts whose reads were started by a guess of at most 1.. layers ahead,
+    // and experts read for nothing meanwhile, as a share of those missing.
+    double guess_recall[STK_PLAN_GUESS_MAX + 1], guess_waste[STK_PLAN_GUESS_MAX + 1];
+    stk_skew skew; // which experts are used how much
+} stk_plan_model;
+
+// What is given; STK_PLAN_OPEN leaves it to the plan.
+#define STK_PLAN_OPEN UINT32_MAX
+typedef struct stk_plan_wishes {
+    uint64_t memory_bytes;                                           // 0: open
+    uint32_t worker_count, batch_rows, guess_layers, reads_inflight; // or STK_PLAN_OPEN
+    uint32_t gpu_count;                 // of the machine's GPUs, the first may be used; 0: CPU only
+    uint64_t gpu_memory_bytes;          // cap on each; 0: none
+    uint32_t gpu_percent_max;           // of the experts that GPUs may take
+    uint32_t rank_count;                // equal machines that share the layers; 0 or 1: this one
+    uint32_t prompt_tokens, new_tokens; // the work to be quick at; 0: 512 and 256
+} stk_plan_wishes;
+
+typedef enum stk_limit_kind {
+    STK_LIMIT_BANDWIDTH, // of host memory
+    STK_LIMIT_COMPUTE,
+    STK_LIMIT_BARRIERS, // fixed costs of many short phases
+    STK_LIMIT_DISK,
+    STK_LIMIT_GPU,
+    STK_LIMIT_LINK,
+    STK_LIMIT_KIND_COUNT
+} stk_limit_kind;
+
+typedef enum stk_stage {
+    STK_STAGE_PROJECT, // router, q, k, v and output projections
+    STK_STAGE_ATTEND,
+    STK_STAGE_GATE,
+    STK_STAGE_UP,
+    STK_STAGE_DOWN,
+    STK_STAGE_ROWS, // norms, quantising, rotation, sums, and their barriers
+    STK_STAGE_HEAD,
+    STK_STAGE_DISK, // what waiting for experts adds
+    STK_STAGE_HOP,  // to the next rank
+    STK_STAGE_COUNT
+} stk_stage;
+
+const char *stk_limit_kind_name(stk_limit_kind kind); // "memory bandwidth", "disk"... never NULL
+const char *stk_stage_name(stk_stage stage);          // "projections", "gate"... never NULL
+
+// One stage of one forward pass, over all layers.
+typedef struct stk_plan_stage {
+    double bytes, macs; // on the CPU
+    double seconds;     // max of both over their speeds, and fixed costs
+    stk_limit_kind limit;
+} stk_plan_stage;
+
+typedef struct stk_plan_cost {
+    stk_plan_stage stages[STK_STAGE_COUNT];
+    uint32_t rows;  // of this forward pass
+    double seconds; // of all stages
+    double tokens_per_s;
+    double hit_rate;      // experts found in memory
+    double disk_bytes;    // read in this pass
+    stk_limit_kind limit; // the kind that most of the time goes to
+} stk_plan_cost;
+
+// What is chosen. The cost model looks at these alone.
+typedef struct stk_plan_choices {
+    uint32_t worker_count, batch_rows, guess_layers, reads_inflight;
+    uint32_t rank_count;                     // machines that share the layers
+    uint32_t slots;                          // experts in host memory of each
+    uint32_t gpu_experts[STK_PLAN_GPUS_MAX]; // experts on each, the most used first
+} stk_plan_choices;
+
+typedef struct stk_plan_range {
+    uint32_t first, count; // layers
+} stk_plan_range;
+
+typedef struct stk_plan {
+    stk_plan_choices choices;
+    uint64_t memory_limit_bytes; // in force; 0: everything fits
+    bool is_limit_lowered;       // below the one given, which nobody can have
+    uint64_t program_bytes, dense_bytes, session_bytes, staging_bytes, cache_bytes, total_bytes;
+    uint32_t experts; // of the model
+    uint32_t context_tokens;
+    uint32_t node_count, node_workers[STK_PLAN_NODES_MAX];
+    uint64_t node_cache_bytes[STK_PLAN_NODES_MAX];
+    int32_t attention_gpu, head_gpu; // -1: the CPU, for every layer
+    uint32_t gpu_count;
+    uint64_t gpu_bytes[STK_PLAN_GPUS_MAX];
+    uint32_t rank_count;
+    stk_plan_range ranks[STK_PLAN_RANKS_MAX];
+    stk_plan_cost decode, prefill;
+    double seconds; // of the whole work: prompt_tokens and new_tokens
+    // How much shorter the work would be with twice of each, as a share. The largest binds.
+    double gain[STK_LIMIT_KIND_COUNT], gain_memory;
+    uint32_t tried;       // choices looked at
+    bool is_exhaustive;   // all there are
+    uint64_t least_bytes; // when it does not fit: what would
+} stk_plan;
+
+// STK_NO_MEMORY: even the least does not fit; out->least_bytes says what is needed and the rest is
+// not written. STK_INVALID: no node, no worker, speeds or sizes of zero.
+STK_CHECKED stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *model,
+                                     const stk_plan_wishes *wishes, stk_plan *out);
+
+// The memory of a choice without its slots, and the slots that a limit leaves (fewer than
+// slots_min: it does not fit). *is_resident: everything fits.
+uint64_t stk_plan_fixed_bytes(const stk_plan_model *model, uint32_t worker_count,
+                              uint32_t batch_rows, bool is_limited);
+
+// The cost of one forward pass at `position`: one row, or `rows` of a prompt.
+void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t position, stk_plan_cost *out);
+void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
+                      const stk_plan_choices *choices, uint32_t rows, uint32_t position,
+                      stk_plan_cost *out);
+
+// Seconds of wishes' work with these choices: its prompt in batches, its new tokens one by one,
+// and taking the memory of the session.
+double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
+                        const stk_plan_wishes *wishes, const stk_plan_choices *choices);
+
+// Layers for ranks of different speed so that the slowest is as quick as can be and none holds
+// more than it can: layer_s[layer_count] seconds and layer_bytes a layer, head_s on the last rank.
+// speed[rank]: relative; memory_bytes[rank], 0: any. Every rank gets at least one layer. False:
+// it does not fit, or there are more ranks than layers.
+bool stk_plan_split(const double *layer_s, uint64_t layer_bytes, uint32_t layer_count,
+                    double head_s, const double *speed, const uint64_t *memory_bytes,
+                    uint32_t rank_count, stk_plan_range *out);
+
+#endif
