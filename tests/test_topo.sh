@@ -58,6 +58,12 @@ prints '^measured +nothing yet'
 [ -e cache ] && fail 'looking made a cache'
 first=$(sed -n 's/.*"workers": \([0-9]*\).*/\1/p' <("$stoker" topo --json))
 [ "$first" -ge 1 ] || fail 'there are no workers'
+# GPUs: text and JSON agree, and a machine without a driver has none
+gpus=$("$stoker" topo | grep -c '^vulkan [0-9]')
+expect 0 topo --json
+[ "$(grep -o '"unusable_because"' out | wc -l)" -eq "$gpus" ] || fail 'text and JSON differ in GPUs'
+VK_ICD_FILENAMES=$dir/none.json VK_DRIVER_FILES=$dir/none.json expect 0 topo --json
+prints '"vulkan_devices": \[\]'
 mkdir -p cache/stoker && echo '{"version": 1, "machines": [' >cache/stoker/probe.json
 expect 0 topo
 says 'the cache is ignored'

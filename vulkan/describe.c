@@ -134,15 +134,16 @@ static void describe_memory(const stk_vk_functions *fn, VkPhysicalDevice physica
         if (p->memoryTypes[i].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
             mappable[p->memoryTypes[i].heapIndex] = true;
     for (uint32_t i = 0; i < p->memoryHeapCount; i++) {
-        if (!(p->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT))
-            continue;
         uint64_t size = p->memoryHeaps[i].size, used = budget.heapUsage[i];
         uint64_t offered = out->has_budget ? budget.heapBudget[i] : size;
-        if (size <= out->local_bytes)
+        stk_vk_heap heap = {size, offered > used ? offered - used : 0,
+                            p->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT, mappable[i]};
+        out->heaps[out->heap_count++] = heap;
+        if (!heap.is_local || size <= out->local_bytes)
             continue; // such as the small mappable window of a card without resizable BAR
         out->local_bytes = size;
-        out->local_free_bytes = offered > used ? offered - used : 0;
-        out->mappable_bytes = mappable[i] ? size : 0;
+        out->local_free_bytes = heap.free_bytes;
+        out->mappable_bytes = heap.is_mappable ? size : 0;
     }
     out->unified = out->mappable_bytes == out->local_bytes && out->kind != STK_VK_DISCRETE;
 }

@@ -18,6 +18,15 @@ typedef enum stk_vk_kind { // in the order "auto" prefers
     STK_VK_CPU, // a software device, such as lavapipe
 } stk_vk_kind;
 
+// A heap of memory. Sizes in bytes.
+typedef struct stk_vk_heap {
+    uint64_t bytes, free_bytes; // as local_free_bytes
+    bool is_local;              // to the device
+    bool is_mappable;           // the CPU can write there
+} stk_vk_heap;
+
+enum { STK_VK_HEAPS_MAX = 16 };
+
 // Facts about a device. Sizes in bytes.
 typedef struct stk_vk_device_info {
     char name[256];
@@ -38,6 +47,8 @@ typedef struct stk_vk_device_info {
     uint32_t workgroup_invocations_max;
     uint32_t workgroup_count_max[3];
     uint32_t subgroup_size;
+    stk_vk_heap heaps[STK_VK_HEAPS_MAX];
+    uint32_t heap_count;
 
     bool usable; // has what this room needs; unusable_because says what lacks
     char unusable_because[64];

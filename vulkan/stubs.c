@@ -2,6 +2,7 @@
 #include "vulkan/dense.h"
 #include "vulkan/device.h"
 #include "vulkan/experts.h"
+#include "vulkan/probe.h"
 #include "vulkan/run.h"
 
 static stk_status absent(const stk_log *log)
@@ -57,6 +58,12 @@ bool stk_vk_cache_was_read(const stk_vk *vk)
 {
     (void)vk;
     return false;
+}
+
+stk_status stk_vk_probe(stk_vk *vk, uint64_t bytes_max, stk_vk_speeds *out)
+{
+    (void)vk, (void)bytes_max, (void)out;
+    return STK_UNSUPPORTED;
 }
 
 stk_status stk_vk_run(stk_vk *vk, stk_vk_shader shader, const stk_vk_run_buffer *buffers,

@@ -3,12 +3,14 @@
 #define STK_CLI_TOPO_H
 
 #include "cli/probe_cache.h"
+#include "cli/topo_gpu.h"
 
 typedef struct stk_topo {
     const stk_machine *machine;
     const stk_block_device *disk;     // of --path; NULL for another machine
     const char *path;                 // what the disk holds
     const stk_probe_results *results; // NULL: nothing measured
+    const stk_topo_gpus *gpus;        // NULL for another machine
 } stk_topo;
 
 void stk_topo_print_text(const stk_topo *topo); // to standard output

@@ -143,11 +143,13 @@ int stk_topo_print_json(const stk_topo *topo)
     char print[17];
     snprintf(print, sizeof print, "%016" PRIx64, stk_machine_equal_hash(m));
     json_t *json = json_pack(
-        "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "fingerprint", print, "this_machine",
-        stk_machine_is_this(m), "packages", json_packages(m), "nodes", json_nodes(m), "caches",
-        json_caches(m), "cores", json_cores(m), "pci_devices", json_devices(m), "limits",
-        json_limits(m), "disk", topo->disk ? stk_block_to_json(topo->disk) : json_null(),
-        "measured", topo->results ? stk_probe_to_json(topo->results) : json_null());
+        "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "fingerprint", print,
+        "this_machine", stk_machine_is_this(m), "packages", json_packages(m), "nodes",
+        json_nodes(m), "caches", json_caches(m), "cores", json_cores(m), "pci_devices",
+        json_devices(m), "vulkan_devices",
+        topo->gpus ? stk_topo_gpus_to_json(topo->gpus, m) : json_array(), "limits", json_limits(m),
+        "disk", topo->disk ? stk_block_to_json(topo->disk) : json_null(), "measured",
+        topo->results ? stk_probe_to_json(topo->results) : json_null());
     char *text = json ? json_dumps(json, JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (!text)

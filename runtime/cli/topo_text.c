@@ -264,6 +264,8 @@ void stk_topo_print_text(const stk_topo *topo)
     print_matrix(m, "bandwidth", ", MiB/s, as the firmware says", stk_machine_bandwidth_mib_s);
     print_matrix(m, "latency", ", ns, as the firmware says", stk_machine_latency_ns);
     print_devices(m);
+    if (topo->gpus)
+        stk_topo_print_gpus(topo->gpus, m);
     print_limits(m);
     print_disk(topo);
     print_results(topo);

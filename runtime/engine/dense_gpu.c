@@ -119,6 +119,10 @@ stk_status stk_gpu_share_plan(stk_engine *e, const stk_engine_options *options)
     if (!e->device || !stk_model_has_embedding(m) ||
         (wanted_layers(e, options) == 0 && options->gpu_head != STK_GPU_HEAD_ON))
         return STK_OK;
+    if (stk_engine_node_count(e) > 1) {
+        stk_warn(e->log, "attention and head stay on the CPU: memory nodes divide their weights");
+        return STK_OK;
+    }
     const stk_vk_device_info *info = stk_vk_info(stk_gpu_device_vk(e->device));
     stk_vk_dense_layer *layers = calloc(m->layer_count, sizeof *layers);
     share->layers = calloc(m->layer_count, sizeof *share->layers);

@@ -61,5 +61,6 @@ stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)
         s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
         at += bytes;
     }
+    stk_attention_place(s);
     return STK_OK;
 }

@@ -19,10 +19,9 @@ typedef struct usage_header {
     uint32_t version, layer_count, expert_count, tokens;
 } usage_header;
 
-static usage_header header_of(const stk_expert_store *s)
+static usage_header header_of(uint32_t layer_count, uint32_t expert_count)
 {
-    usage_header h = {
-        .version = 1, .layer_count = s->model->layer_count, .expert_count = s->model->expert_count};
+    usage_header h = {.version = 1, .layer_count = layer_count, .expert_count = expert_count};
     memcpy(h.magic, "STKUSAGE", sizeof h.magic);
     return h;
 }
@@ -32,28 +31,41 @@ static uint64_t hash_of(const usage_header *h, const float *rates, size_t bytes)
     return XXH3_64bits_withSeed(rates, bytes, XXH3_64bits(h, sizeof *h));
 }
 
+uint32_t stk_usage_read(const char *path, uint32_t layer_count, uint32_t expert_count,
+                        const stk_log *log, float *rates)
+{
+    size_t count = (size_t)layer_count * expert_count;
+    usage_header want = header_of(layer_count, expert_count), h;
+    uint64_t hash;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    bool is_good = fread(&h, sizeof h, 1, f) == 1 &&
+                   memcmp(h.magic, want.magic, sizeof h.magic) == 0 && h.version == want.version &&
+                   h.layer_count == layer_count && h.expert_count == expert_count &&
+                   fread(rates, sizeof *rates, count, f) == count &&
+                   fread(&hash, sizeof hash, 1, f) == 1 &&
+                   hash == hash_of(&h, rates, count * sizeof *rates);
+    fclose(f);
+    if (!is_good)
+        stk_info(log, "%s: not a record of this model's experts; ignored", path);
+    return is_good ? h.tokens : 0;
+}
+
 void stk_store_load_usage(stk_expert_store *s)
 {
     size_t count = (size_t)s->model->layer_count * s->model->expert_count;
-    usage_header want = header_of(s), h;
-    uint64_t hash;
     float *rates = malloc(count * sizeof *rates);
-    FILE *f = fopen(s->usage_path, "re");
-    if (f && rates && fread(&h, sizeof h, 1, f) == 1 &&
-        memcmp(h.magic, want.magic, sizeof h.magic) == 0 && h.version == want.version &&
-        h.layer_count == want.layer_count && h.expert_count == want.expert_count &&
-        fread(rates, sizeof *rates, count, f) == count && fread(&hash, sizeof hash, 1, f) == 1 &&
-        hash == hash_of(&h, rates, count * sizeof *rates)) {
-        s->clock.token = h.tokens < TOKENS_KEPT_MAX ? h.tokens : TOKENS_KEPT_MAX;
+    uint32_t tokens = rates ? stk_usage_read(s->usage_path, s->model->layer_count,
+                                             s->model->expert_count, s->log, rates)
+                            : 0;
+    if (tokens) {
+        s->clock.token = tokens < TOKENS_KEPT_MAX ? tokens : TOKENS_KEPT_MAX;
         for (size_t i = 0; i < count; i++) {
             s->entries[i].usage.slow = rates[i];
             s->entries[i].usage.last_token = s->clock.token;
         }
-    } else if (f) {
-        stk_info(s->log, "%s: not a record of this model's experts; ignored", s->usage_path);
     }
-    if (f)
-        fclose(f);
     free(rates);
 }
 
@@ -61,7 +73,7 @@ void stk_store_save_usage(const stk_expert_store *s)
 {
     char partial[4096 + 32];
     size_t count = (size_t)s->model->layer_count * s->model->expert_count;
-    usage_header h = header_of(s);
+    usage_header h = header_of(s->model->layer_count, s->model->expert_count);
     float *rates = malloc(count * sizeof *rates);
     h.tokens = s->clock.token;
     if (!rates || h.tokens == 0 ||

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include "vulkan/probe.h"
 #include "vulkan/run.h"
 
 static const stk_vk_device_info invented[] = {
@@ -60,9 +61,37 @@ static void test_facts(void **state)
         assert_true(d->local_free_bytes <= d->local_bytes);
         assert_true(d->subgroup_size > 0 && d->workgroup_invocations_max >= 256);
         assert_true(!d->dot_accelerated || d->has_dot);
+        uint64_t local = 0;
+        for (uint32_t h = 0; h < d->heap_count; h++)
+            if (d->heaps[h].is_local && d->heaps[h].bytes > local)
+                local = d->heaps[h].bytes;
+        assert_true(local == d->local_bytes);
     }
     if (count == 0)
         skip();
+}
+
+// Speeds are this machine's business; that all were measured and nothing is kept is ours.
+static void test_probe(void **state)
+{
+    (void)state;
+    stk_vk *device = NULL;
+    for (int unmapped = 0; unmapped < 2; unmapped++) {
+        stk_vk_options options = {.unmapped = unmapped};
+        stk_vk_speeds speeds = {0};
+        if (stk_vk_open(&options, &device) != STK_OK)
+            skip();
+        assert_int_equal(stk_vk_probe(device, 1 << 20, &speeds), STK_OK);
+        assert_true(speeds.upload_mib_s > 0 && speeds.download_mib_s > 0);
+        assert_true(speeds.copy_mib_s > 0 && speeds.bytes == 1 << 20);
+        stk_vk_close(&device);
+    }
+    stk_vk_options small = {.memory_bytes_max = 4096};
+    stk_vk_speeds speeds = {0};
+    assert_int_equal(stk_vk_open(&small, &device), STK_OK);
+    assert_int_equal(stk_vk_probe(device, 0, &speeds), STK_NO_MEMORY);
+    assert_int_equal(speeds.bytes, 0);
+    stk_vk_close(&device);
 }
 
 static stk_status open_with_cache(const char *path, stk_vk **out)
@@ -149,9 +178,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choose),
-        cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_choose),   cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_probe),    cmocka_unit_test(test_cache),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
