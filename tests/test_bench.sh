@@ -55,6 +55,13 @@ compare decode 5 12.5 "'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2
 [ "$(wc -l <runs)" -eq 4 ] || fail "the command ran $(wc -l <runs) times, not 4"
 check trace trace.json
 
+# --- warming up decodes as many tokens more, all recorded: 9 + 3 passes of 5 + 1 of 5 with clocks
+bench 0 -o json --prompt 0 --gen 5 --warmup 9 --memory ${limit}MiB --record-trace experts.trace
+layers=$(head -n 1 experts.trace | cut -d ' ' -f 3)
+[ "$(grep -c '' experts.trace)" -eq $((1 + 29 * layers)) ] ||
+    fail "$(grep -c '' experts.trace) lines were recorded for 29 tokens of $layers layers"
+"$stoker" replay experts.trace >replayed 2>err || fail 'the recorded trace cannot be replayed'
+
 # --- a text that repeats is drafted; without a draft nothing is said of one
 bench 0 -o json --prompt 0 --gen 60 --depth 10 --threads 1 --draft 4 -f text.txt
 check draft out
