@@ -10,7 +10,7 @@
 #include "engine/engine_impl.h"
 #include "model/synth.h"
 
-enum { VOCAB = 512, LONG = 540, TAIL = 22, WINDOW = 280, PROMPT = 60, STEPS = 12 };
+enum { VOCAB = 512, LONG = 540, TAIL = 12, WINDOW = 280, PROMPT = 60, STEPS = 12 };
 
 static const char *window_model(void)
 {
@@ -169,7 +169,7 @@ static void test_near_the_cpu(void **state)
     (void)state;
     check_near(TEST_STORIES, 4096, 40, 99, STK_GPU_HEAD_AUTO, false);
     check_near(TEST_STORIES, 4096, 40, 3, STK_GPU_HEAD_ON, true);
-    check_near(window_model(), VOCAB, LONG, 99, STK_GPU_HEAD_OFF, false);
+    check_near(window_model(), VOCAB, LONG, 4, STK_GPU_HEAD_OFF, false);
 }
 
 int main(void)
