@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/pages.h"
+#include "engine/pipeline.h"
 
 enum {
     LOGIT_ROWS_DEFAULT = 16,
@@ -198,7 +199,10 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max) + on_device;
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
         if (!stk_gpu_share_has(&engine->share, i))
-            *out += stk_session_kv_layer_bytes(&s, i);
+            *out += stk_session_kv_layer_bytes(&s, &engine->model.layers[i]);
+    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
+    *out += messages;
+    *least += messages;
     return STK_OK;
 }
 
@@ -218,6 +222,15 @@ stk_status stk_session_stream_bytes(stk_engine *engine, const stk_session_option
                                           .capacity_tokens = capacities};
     *out = stk_vk_stream_bytes(dense, &stream);
     return STK_OK;
+}
+
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer)
+{
+    stk_session s = {0};
+    if (set_sizes(&s, engine, options) != STK_OK)
+        return 0;
+    return stk_session_kv_layer_bytes(&s, &engine->model.all_layers[layer]);
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
@@ -248,6 +261,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         status = take_scratch(s);
     if (status == STK_OK)
         status = stk_meter_open(s, options->trace_forwards);
+    if (status == STK_OK && engine->pipeline)
+        status = stk_pipeline_session_opened(s);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -261,6 +276,8 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    if (s->engine->pipeline)
+        stk_pipeline_session_closed(s);
     stk_spare_return(s);
     stk_meter_close(s);
     stk_gpu_stream_close(s);
@@ -336,11 +353,15 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     stk_status status = check_rows(s, rows, count);
     if (status != STK_OK)
         return status;
+    if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
+        return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
     status = stk_session_run(s, rows, count);
     if (status == STK_OK)
         stk_meter_forward(s);
+    if (s->engine->pipeline && status == STK_OK)
+        status = stk_pipeline_pass_on(s);
     s->rows = NULL; // the caller's
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
@@ -409,6 +430,8 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
                 "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
                 sequence, length_tokens, i);
     }
+    if (s->engine->pipeline)
+        stk_pipeline_truncate(s, sequence, length_tokens);
     s->length[sequence] = length_tokens;
     if (length_tokens == 0) {
         s->highest[sequence] = 0;
