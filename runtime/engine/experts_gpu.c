@@ -201,7 +201,7 @@ static stk_status fill(stk_gpu *gpu, stk_engine *engine, uint32_t wanted, bool c
                                       .rows_max = JOB_ROWS,
                                       .pairs_max = JOB_ROWS * m->expert_used_count,
                                       .jobs_max = JOBS};
-    uint64_t most = stk_vk_memory_bytes_max(gpu->vk), jobs = stk_vk_experts_bytes(&options);
+    uint64_t most = stk_gpu_room_bytes(engine), jobs = stk_vk_experts_bytes(&options);
     uint64_t room = most / 16 * 15 > jobs ? (most / 16 * 15 - jobs) / options.slot_bytes : 0;
     if (!in_place) {
         wanted = room < wanted ? (uint32_t)room : wanted;
