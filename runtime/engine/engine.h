@@ -42,11 +42,14 @@ typedef struct stk_engine_options {
     uint32_t layer_first, layer_end;
 
     // A GPU that computes a share of the experts. The tokens stay the same.
-    const char *device;            // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
-    uint32_t gpu_experts_percent;  // of each layer's experts, as far as they fit
-    uint64_t gpu_memory_bytes;     // cap on its memory; 0: 90 % of what the driver offers
-    bool gpu_copies;               // tests: copy experts even where host memory serves in place
-    const char *shader_cache_path; // compiled shaders are kept there; NULL: nowhere
+    const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
+    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint64_t gpu_memory_bytes;    // cap on its memory; 0: none but the next
+    uint32_t gpu_memory_percent;  // of what the driver offers this process; 0: 90
+    bool gpu_copies;              // tests: copy experts even where host memory serves in place
+    bool gpu_churns;              // tests: experts come and go with every token
+    const struct stk_vk_faults *gpu_faults; // tests; NULL: none
+    const char *shader_cache_path;          // compiled shaders are kept there; NULL: nowhere
 } stk_engine_options;
 
 // Reads, checks and loads a model. *out is written only on STK_OK; the caller closes it.
@@ -77,6 +80,7 @@ struct stk_expert_store *stk_engine_store(stk_engine *engine); // for its statis
 
 // Experts that a GPU computes now, and its name ("none").
 uint32_t stk_engine_gpu_experts(const stk_engine *engine);
+uint64_t stk_engine_gpu_moves(const stk_engine *engine); // experts that came in since open
 const char *stk_engine_gpu_name(const stk_engine *engine);
 
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed

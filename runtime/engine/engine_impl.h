@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
+#include "engine/heat.h"
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
@@ -33,6 +34,8 @@ struct stk_engine {
     stk_expert_store *store;
     stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
+    stk_heat *heat;                     // NULL: nobody needs it
+    char *usage_path;                   // NULL: usage is neither read nor written
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights

@@ -53,7 +53,10 @@ stk_status stk_gpu_device_open(const stk_engine_options *options, stk_gpu_device
     stk_vk_options vk = {.log = options->log,
                          .device = choice,
                          .pipeline_cache = options->shader_cache_path,
-                         .memory_bytes_max = options->gpu_memory_bytes};
+                         .memory_bytes_max = options->gpu_memory_bytes,
+                         .memory_percent = options->gpu_memory_percent};
+    if (options->gpu_faults)
+        vk.faults = *options->gpu_faults;
     status = stk_vk_open(&vk, &device->vk);
     if (status == STK_OK) {
         *out = device;
