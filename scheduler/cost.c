@@ -84,7 +84,7 @@ static double experts_on_gpus(const stk_plan_choices *choices, uint32_t gpu_coun
     return sum;
 }
 
-static double visible_positions(const stk_plan_model *m, double position)
+double stk_cost_positions(const stk_plan_model *m, double position)
 {
     double windowed = position < m->window_tokens ? position : m->window_tokens;
     return (m->layer_count - m->windowed_layers) * position + m->windowed_layers * windowed;
@@ -97,7 +97,7 @@ static void add_dense(const cost *c, double position)
     double pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE);
     add(c, STK_STAGE_PROJECT, layers * (double)m->attention_bytes,
         rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY);
-    double seen = visible_positions(m, position);
+    double seen = stk_cost_positions(m, position);
     add(c, STK_STAGE_ATTEND, seen * m->kv_position_bytes,
         rows * seen * (double)m->attend_macs / ATTEND_RATE_SHARE, 4 * c->choices->worker_count,
         rows, ATTEND_EFFICIENCY);
@@ -201,8 +201,10 @@ static void add_disk(const cost *c, double gpu_first, double before_route, doubl
 {
     const stk_plan_model *m = c->model;
     double ranks = c->choices->rank_count > 1 ? c->choices->rank_count : 1;
-    double to = gpu_first + c->choices->slots * ranks, all = m->skew.experts;
     bool is_decode = c->rows * m->expert_used_count <= PAIRS_SPLIT_MAX;
+    double to = gpu_first +
+                (is_decode ? c->choices->decode_slots : c->choices->prompt_slots) * ranks,
+           all = m->skew.experts;
     double wanted = stk_skew_touched(&m->skew, 0, all, (uint32_t)c->rows);
     double missed = stk_skew_touched(&m->skew, to, all, (uint32_t)c->rows);
     c->out->hit_rate = wanted > 0 ? 1 - missed / wanted : 1;

@@ -8,4 +8,7 @@
 double stk_cost_bandwidth(const stk_plan_machine *machine, double workers);
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *machine, uint32_t inflight);
 
+// Positions that a row sees in all layers together.
+double stk_cost_positions(const stk_plan_model *model, double position);
+
 #endif

@@ -7,7 +7,7 @@
 
 enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
 enum { LAYERS_MAX = 1024 };
-enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 4, INFLIGHT_MAX = 64 };
+enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 8, INFLIGHT_MAX = 64 };
 static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
 
 static const uint32_t batches[] = {16, 32, 64, 128, 256, 512, 1024, 2048};
@@ -62,18 +62,42 @@ static uint64_t limit_given(const stk_plan_machine *m, const stk_plan_wishes *w,
     return *is_lowered ? hard / 20 * 19 : limit;
 }
 
-// The limit in force for these choices, and the slots it leaves; UINT32_MAX slots: everything
-// fits. False: it does not fit, *least says what would.
+static uint32_t prompt_of(const stk_plan_wishes *w)
+{
+    return w->prompt_tokens ? w->prompt_tokens : PROMPT_DEFAULT;
+}
+
+static uint32_t new_of(const stk_plan_wishes *w)
+{
+    return w->new_tokens ? w->new_tokens : NEW_DEFAULT;
+}
+
+// Slots that a limit leaves while `rows` rows are at `position`.
+static uint32_t slots_at(const stk_plan_model *m, const stk_plan_choices *c, uint64_t limit,
+                         uint32_t rows, uint32_t position, uint32_t most)
+{
+    uint64_t used = m->program_bytes + m->dense_limited_bytes + m->staging_bytes +
+                    m->session_least_bytes + rows * m->session_row_bytes +
+                    c->worker_count * m->session_worker_bytes +
+                    (uint64_t)(stk_cost_positions(m, position) * m->kv_position_bytes);
+    uint64_t slots = limit > used ? (limit - used) / m->slot_bytes : 0;
+    slots = slots > c->slots ? slots : c->slots;
+    return slots < most ? (uint32_t)slots : most;
+}
+
+// Fills the slots of *c and the limit in force (0: none). False: it does not fit, *least says what
+// would.
 static bool fit(const stk_plan_machine *machine, const stk_plan_model *m, const stk_plan_wishes *w,
-                const stk_plan_choices *c, uint64_t *limit, uint32_t *slots, uint64_t *least)
+                stk_plan_choices *c, uint64_t *limit, uint64_t *least)
 {
     bool is_lowered;
+    uint32_t experts = experts_here(m, w), prompt = prompt_of(w);
     uint64_t all = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, false) +
-                   experts_here(m, w) * m->slot_bytes;
+                   experts * m->slot_bytes;
     uint64_t fixed = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, true);
     uint64_t available = machine->memory_available_bytes;
     *limit = limit_given(machine, w, &is_lowered);
-    *slots = experts_here(m, w);
+    c->slots = c->prompt_slots = c->decode_slots = experts;
     if (*limit == 0 && available != 0 && all > available / 100 * 95)
         *limit = available / 100 * 85;
     if (*limit == 0 || all <= *limit)
@@ -82,14 +106,11 @@ static bool fit(const stk_plan_machine *machine, const stk_plan_model *m, const 
     if (*limit < *least)
         return false;
     uint64_t fitting = (*limit - fixed) / m->slot_bytes;
-    if (fitting < *slots)
-        *slots = (uint32_t)fitting;
+    c->slots = fitting < experts ? (uint32_t)fitting : experts;
+    uint32_t rows = prompt < c->batch_rows ? prompt : c->batch_rows;
+    c->prompt_slots = slots_at(m, c, *limit, rows, prompt / 2, experts);
+    c->decode_slots = slots_at(m, c, *limit, 1, prompt + new_of(w) / 2, experts);
     return true;
-}
-
-static uint32_t prompt_of(const stk_plan_wishes *w)
-{
-    return w->prompt_tokens ? w->prompt_tokens : PROMPT_DEFAULT;
 }
 
 // The prompt in equal batches, and taking the memory of the session.
@@ -111,7 +132,7 @@ static double prompt_seconds(const stk_plan_machine *machine, const stk_plan_mod
 static double decode_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
                              const stk_plan_wishes *wishes, const stk_plan_choices *c)
 {
-    uint32_t tokens = wishes->new_tokens ? wishes->new_tokens : NEW_DEFAULT;
+    uint32_t tokens = new_of(wishes);
     stk_plan_cost decode;
     stk_cost_decode(machine, model, c, prompt_of(wishes) + tokens / 2, &decode);
     return tokens * decode.seconds;
@@ -161,7 +182,7 @@ static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess
     uint64_t limit, least = UINT64_MAX;
     s->tried++;
     place_on_gpus(s, &c, step);
-    if (!fit(s->machine, s->model, s->wishes, &c, &limit, &c.slots, &least)) {
+    if (!fit(s->machine, s->model, s->wishes, &c, &limit, &least)) {
         s->least_bytes = least < s->least_bytes ? least : s->least_bytes;
         return false;
     }
@@ -302,18 +323,17 @@ static void share_out(const stk_plan_machine *m, stk_plan *p)
 static void fill_memory(const search *s, stk_plan *p)
 {
     const stk_plan_model *m = s->model;
-    const stk_plan_choices *c = &p->choices;
+    stk_plan_choices *c = &p->choices;
     uint64_t least;
-    uint32_t slots;
-    (void)fit(s->machine, m, s->wishes, c, &p->memory_limit_bytes, &slots, &least);
+    (void)fit(s->machine, m, s->wishes, c, &p->memory_limit_bytes, &least);
     (void)limit_given(s->machine, s->wishes, &p->is_limit_lowered);
-    bool is_limited = slots < experts_here(m, s->wishes);
+    bool is_limited = c->slots < experts_here(m, s->wishes);
     p->program_bytes = m->program_bytes;
     p->dense_bytes = is_limited ? m->dense_limited_bytes : m->dense_bytes;
     p->session_bytes = m->session_bytes + c->batch_rows * m->session_row_bytes +
                        c->worker_count * m->session_worker_bytes;
     p->staging_bytes = is_limited ? m->staging_bytes : 0;
-    p->cache_bytes = slots * m->slot_bytes;
+    p->cache_bytes = c->slots * m->slot_bytes;
     p->total_bytes = p->program_bytes + p->dense_bytes + p->session_bytes + p->staging_bytes +
                      p->cache_bytes;
     p->experts = experts_here(m, s->wishes);
@@ -366,7 +386,8 @@ static void find_binding(const search *s, stk_plan *p)
     for (int k = 0; k < STK_LIMIT_KIND_COUNT; k++)
         p->gain[k] = 1 - seconds_with(s, (stk_limit_kind)k) / s->best_seconds;
     stk_plan_choices more = s->best;
-    more.slots = more.slots > p->experts / 2 ? p->experts : 2 * more.slots;
+    more.prompt_slots = more.prompt_slots > p->experts / 2 ? p->experts : 2 * more.prompt_slots;
+    more.decode_slots = more.decode_slots > p->experts / 2 ? p->experts : 2 * more.decode_slots;
     p->gain_memory = 1 - stk_plan_seconds(s->machine, s->model, s->wishes, &more) / s->best_seconds;
 }
 

@@ -72,14 +72,16 @@ typedef struct stk_plan_model {
     uint64_t program_bytes;
     uint64_t dense_bytes, dense_limited_bytes; // all but experts; when memory is short
     uint64_t staging_bytes;                    // when memory is short
-    uint64_t session_bytes;                    // KV cache and what depends on neither of these:
-    uint64_t session_row_bytes, session_worker_bytes;
+    uint64_t session_bytes; // KV cache of the whole context, and what depends on neither of
+    uint64_t session_row_bytes, session_worker_bytes; // these: of a batch's row, of a worker
+    uint64_t session_least_bytes; // of a session that decodes, without its KV cache and workers
     uint32_t context_tokens;
 
     // Share of the missing experts whose reads were started by a guess of at most 1.. layers ahead,
     // and experts read for nothing meanwhile, as a share of those missing.
     double guess_recall[STK_PLAN_GUESS_MAX + 1], guess_waste[STK_PLAN_GUESS_MAX + 1];
-    stk_skew skew; // which experts are used how much
+    stk_skew skew;         // which experts are used how much
+    uint32_t usage_tokens; // that this was recorded over; 0: assumed
 } stk_plan_model;
 
 // What is given; STK_PLAN_OPEN leaves it to the plan.
@@ -140,8 +142,11 @@ typedef struct stk_plan_cost {
 // What is chosen. The cost model looks at these alone.
 typedef struct stk_plan_choices {
     uint32_t worker_count, batch_rows, guess_layers, reads_inflight;
-    uint32_t rank_count;                     // machines that share the layers
-    uint32_t slots;                          // experts in host memory of each
+    uint32_t rank_count; // machines that share the layers
+    uint32_t slots;      // experts in the host memory of each, at least
+    // Memory that the session does not use yet holds experts, too: in the middle of the prompt and
+    // of the new tokens.
+    uint32_t prompt_slots, decode_slots;
     uint32_t gpu_experts[STK_PLAN_GPUS_MAX]; // experts on each, the most used first
 } stk_plan_choices;
 

@@ -28,6 +28,7 @@ static stk_plan_model make(uint32_t layers, uint32_t width, uint32_t heads, uint
     m.dense_bytes = m.dense_limited_bytes = layers * m.attention_bytes + m.head_bytes;
     m.staging_bytes = 16 * m.read_bytes;
     m.session_bytes = (uint64_t)layers * m.kv_position_bytes * 4096 + 2 * MIB;
+    m.session_least_bytes = 2 * MIB;
     m.session_row_bytes = (uint64_t)width * 4 * (8 + used);
     m.session_worker_bytes = MIB;
     for (int d = 0; d <= STK_PLAN_GUESS_MAX; d++) {

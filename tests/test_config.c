@@ -54,7 +54,7 @@ static stk_status parse(const char *text, size_t size, sample *s, char line[1024
 {
     const stk_log log = {.write = keep_line, .user = line, .level_max = STK_LOG_DEBUG};
     const stk_option_binding binding = {&table, s};
-    const stk_config_options options = {&binding, 1, known};
+    const stk_config_options options = {.bindings = &binding, .binding_count = 1, .known = known};
     line[0] = '\0';
     return stk_config_parse("x.yaml", text, size, &options, &log, out);
 }
@@ -207,7 +207,7 @@ static void reads_files(void **state)
     const stk_log log = {.write = keep_line, .user = line, .level_max = STK_LOG_DEBUG};
     sample s = {0};
     const stk_option_binding binding = {&table, &s};
-    const stk_config_options options = {&binding, 1, NULL};
+    const stk_config_options options = {.bindings = &binding, .binding_count = 1, .known = NULL};
     stk_config *config = NULL;
     assert_int_equal(stk_config_open("/no/such/file.yaml", &options, &log, &config), STK_IO);
     assert_string_equal(line, "/no/such/file.yaml: No such file or directory");

@@ -35,7 +35,8 @@ static void load(const char *path, everything *e, stk_config **config)
                                            {&stk_memory_option_table, &e->engine},
                                            {&stk_session_option_table, &e->session},
                                            {&stk_sampler_option_table, &e->sampler}};
-    const stk_config_options options = {bindings, 4, stk_config_tables};
+    const stk_config_options options = {
+        .bindings = bindings, .binding_count = 4, .known = stk_config_tables};
     for (uint32_t i = 0; i < 4; i++)
         stk_options_set_defaults(bindings[i].table, bindings[i].target);
     assert_int_equal(stk_config_open(path, &options, &log, config), STK_OK);

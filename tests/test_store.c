@@ -180,8 +180,8 @@ static void prefill_reads_once(void **state)
         store_result got = store_run(session, 64, STORE_PROMPT, 0, NULL);
         stk_expert_store_stats s = stk_expert_store_get_stats(stk_engine_store(engine));
         assert_true(s.reads <= (uint64_t)m->layer_count * m->expert_count);
-        assert_true(s.reads == s.wanted - s.hits);
-        assert_int_equal(s.speculative, 0); // a chunk needs nearly all of them anyway
+        assert_true(s.reads >= s.wanted - s.hits - s.speculative_used);
+        assert_true(s.reads <= s.wanted - s.hits - s.speculative_used + s.speculative);
         store_assert_same(&got, &want, "prefill");
         store_result_free(&got);
         stk_session_close(&session);

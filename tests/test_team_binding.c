@@ -24,7 +24,7 @@ static void test_second_team(void **state)
     (void)state;
     cpu_set_t before, after;
     stk_cores *cores;
-    assert_int_equal(stk_cores_open(&cores), STK_OK);
+    assert_int_equal(stk_cores_open(NULL, &cores), STK_OK);
     uint32_t count = stk_cores_count(cores);
     if (count < 2)
         skip();

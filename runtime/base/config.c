@@ -144,6 +144,8 @@ static stk_status set_value(reader *r, const stk_option *option, void *target,
     check.offset = target ? option->offset : 0;
     if (stk_option_parse(&check, text, target ? target : dropped, error) != STK_OK)
         return refuse(r, node->start_mark, "%s: %s", option->key, error);
+    if (r->options->on_value)
+        r->options->on_value(r->options->user, option, node->start_mark.line + 1);
     return STK_OK;
 }
 

@@ -26,6 +26,9 @@ typedef struct stk_config_options {
     // Tables whose keys are right, too, but not used here: their values are checked and dropped,
     // so that one file serves several commands. A table may be in both lists.
     const stk_option_table *const *known; // NULL-terminated, or NULL
+    // Told of every value that was set, with its line (from 1); NULL: nobody asks.
+    void (*on_value)(void *user, const stk_option *option, size_t line);
+    void *user;
 } stk_config_options;
 
 // Reads the file and sets the fields whose keys are in it; the others keep their values. *out is

@@ -1,16 +1,20 @@
 #include "base/cores.h"
 
-#include <hwloc.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct stk_cores {
-    hwloc_topology_t topology;
-    hwloc_obj_type_t type; // cores, or PUs where the topology has no cores
-    uint32_t count;
-    hwloc_bitmap_t before; // of the opening thread; empty when unknown
-};
+#include "base/cores_impl.h"
 
-stk_status stk_cores_open(stk_cores **out)
+// A description instead of this machine: XML when it looks like a file's name.
+static int describe(hwloc_topology_t topology, const char *description)
+{
+    size_t length = strlen(description);
+    if (length > 4 && strcmp(description + length - 4, ".xml") == 0)
+        return hwloc_topology_set_xml(topology, description);
+    return hwloc_topology_set_synthetic(topology, description);
+}
+
+stk_status stk_cores_open(const char *description, stk_cores **out)
 {
     stk_cores *cores = calloc(1, sizeof *cores);
     if (!cores)
@@ -18,9 +22,11 @@ stk_status stk_cores_open(stk_cores **out)
     if (hwloc_topology_init(&cores->topology) != 0)
         goto err_free;
     // Without the disallowed-objects flag hwloc hides what cgroups and cpusets forbid.
-    hwloc_topology_set_flags(cores->topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING |
-                                                  HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM);
-    if (hwloc_topology_load(cores->topology) != 0)
+    if (!description)
+        hwloc_topology_set_flags(cores->topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING |
+                                                      HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM);
+    if ((description && describe(cores->topology, description) != 0) ||
+        hwloc_topology_load(cores->topology) != 0)
         goto err_topology;
     int count = hwloc_get_nbobjs_by_type(cores->topology, HWLOC_OBJ_CORE);
     cores->type = HWLOC_OBJ_CORE;

@@ -9,7 +9,9 @@
 
 typedef struct stk_cores stk_cores;
 
-STK_CHECKED stk_status stk_cores_open(stk_cores **out); // STK_NO_MEMORY
+// description: NULL for this machine; tests give hwloc's synthetic syntax or the name of an XML
+// file, and binding then does nothing. STK_NO_MEMORY: also where hwloc refuses.
+STK_CHECKED stk_status stk_cores_open(const char *description, stk_cores **out);
 void stk_cores_close(stk_cores **cores);
 
 // Physical cores allowed to this process, at least 1.

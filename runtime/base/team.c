@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cores.h"
 #include "base/pause.h"
 
 // A waiting worker spins this long before it sleeps: decode phases are microseconds apart, so
@@ -25,10 +24,15 @@ typedef struct member {
     _Alignas(64) atomic_uint taken[2];
 } member;
 
+// Where the workers of one node take their work.
+typedef struct hand_out {
+    _Alignas(64) atomic_uint taken[2]; // next index, in even and odd phases
+} hand_out;
+
 struct stk_team {
     uint32_t worker_count;
     bool pin;
-    stk_cores *cores;
+    stk_nodes *nodes;
     const stk_log *log;
     member *members; // [worker_count]; members[0] is the caller
 
@@ -38,6 +42,8 @@ struct stk_team {
     _Alignas(64) atomic_uint phase;
     _Alignas(64) atomic_uint taken[2]; // next index to hand out, in even and odd phases
     atomic_uint sleepers;              // workers that may be waiting on `wake`
+    uint32_t node_count;
+    hand_out *node_work; // [node_count]; NULL with one node, which uses `taken`
 
     stk_team_job job; // written before the phase that starts it is published
     void *argument;
@@ -45,6 +51,13 @@ struct stk_team {
     pthread_mutex_t lock;
     pthread_cond_t wake;
 };
+
+static void hand_out_afresh(stk_team *team, unsigned phase)
+{
+    atomic_store_explicit(&team->taken[phase & 1], 0, memory_order_relaxed);
+    for (uint32_t n = 0; team->node_work && n < team->node_count; n++)
+        atomic_store_explicit(&team->node_work[n].taken[phase & 1], 0, memory_order_relaxed);
+}
 
 static void wait_for_phase_after(stk_team *team, unsigned seen)
 {
@@ -74,7 +87,7 @@ static void arrive(member *self)
         return;
     }
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->taken[(seen + 1) & 1], 0, memory_order_relaxed);
+    hand_out_afresh(team, seen + 1);
     atomic_store(&team->phase, seen + 1);
     if (atomic_load(&team->sleepers) > 0) {
         pthread_mutex_lock(&team->lock);
@@ -91,7 +104,7 @@ void stk_worker_barrier(stk_worker *worker)
         return;
     }
     // Nobody to wait for, but the next phase's hand-out starts afresh.
-    atomic_store_explicit(&worker->team->taken[0], 0, memory_order_relaxed);
+    hand_out_afresh(worker->team, 0);
     atomic_store_explicit(&self->taken[0], 0, memory_order_relaxed);
 }
 
@@ -115,10 +128,20 @@ bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_
     return take(&team->taken[phase & 1], total, chunk, begin, end);
 }
 
+bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uint32_t chunk,
+                          uint32_t *begin, uint32_t *end)
+{
+    stk_team *team = worker->team;
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    atomic_uint *taken = team->node_work ? team->node_work[node].taken : team->taken;
+    return take(&taken[phase & 1], total, chunk, begin, end);
+}
+
 void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
 {
-    *begin = (uint32_t)((uint64_t)total * worker->index / worker->worker_count);
-    *end = (uint32_t)((uint64_t)total * (worker->index + 1) / worker->worker_count);
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    *begin = (uint32_t)((uint64_t)total * at / count);
+    *end = (uint32_t)((uint64_t)total * (at + 1) / count);
 }
 
 bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
@@ -126,8 +149,9 @@ bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, ui
 {
     stk_team *team = worker->team;
     unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    for (uint32_t i = 0; i < worker->worker_count && i <= NEIGHBOURS_HELPED; i++) {
-        member *other = &team->members[(worker->index + i) % worker->worker_count];
+    uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
+    for (uint32_t i = 0; i < count && i <= NEIGHBOURS_HELPED; i++) {
+        member *other = &team->members[worker->node_first + (at + i) % count];
         uint32_t first, last;
         stk_worker_stretch(&other->worker, total, &first, &last);
         if (!take(&other->taken[phase & 1], last - first, chunk, begin, end))
@@ -145,7 +169,7 @@ static void *worker_main(void *argument)
     stk_team *team = self->worker.team;
     pthread_mutex_lock(&team->lock); // held by start_workers until worker_count is final
     pthread_mutex_unlock(&team->lock);
-    if (team->pin && !stk_cores_bind(team->cores, self->worker.index))
+    if (team->pin && !stk_nodes_bind(team->nodes, self->worker.index))
         stk_debug(team->log, "worker %u: cannot be bound to a core", self->worker.index);
     for (;;) {
         arrive(self); // a job begins
@@ -195,6 +219,57 @@ static stk_status start_workers(stk_team *team)
                     wanted, strerror(rc));
 }
 
+static stk_status open_nodes(stk_team *team, const stk_team_options *options)
+{
+    if (options->worker_count > STK_TEAM_WORKERS_MAX)
+        return stk_fail(options->log, STK_INVALID, "%u threads asked for, at most %u are possible",
+                        options->worker_count, (unsigned)STK_TEAM_WORKERS_MAX);
+    uint32_t most = options->worker_count == 0 ? options->auto_max : 0;
+    const stk_nodes_options nodes = {
+        .worker_count = options->worker_count,
+        .worker_max = most && most < STK_TEAM_WORKERS_MAX ? most : STK_TEAM_WORKERS_MAX,
+        .node_count = options->node_count,
+        .log = options->log,
+    };
+    stk_status status = stk_nodes_open(&nodes, &team->nodes);
+    if (status != STK_OK)
+        return status;
+    team->worker_count = stk_nodes_worker_count(team->nodes);
+    return STK_OK;
+}
+
+static stk_status take_members(stk_team *team)
+{
+    uint32_t count = team->worker_count;
+    team->members = aligned_alloc(64, sizeof *team->members * count);
+    if (!team->members)
+        return STK_NO_MEMORY;
+    memset(team->members, 0, sizeof *team->members * count);
+    const stk_node *nodes = stk_nodes_list(team->nodes, &team->node_count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t node = stk_nodes_of_worker(team->nodes, i);
+        team->members[i].worker = (stk_worker){
+            team, i, count, node, nodes[node].worker_first, nodes[node].worker_count};
+    }
+    if (team->node_count == 1)
+        return STK_OK;
+    team->node_work = aligned_alloc(64, sizeof *team->node_work * team->node_count);
+    if (!team->node_work)
+        return STK_NO_MEMORY;
+    memset(team->node_work, 0, sizeof *team->node_work * team->node_count);
+    return STK_OK;
+}
+
+static void free_team(stk_team *team)
+{
+    pthread_cond_destroy(&team->wake);
+    pthread_mutex_destroy(&team->lock);
+    stk_nodes_close(&team->nodes);
+    free(team->node_work);
+    free(team->members);
+    free(team);
+}
+
 stk_status stk_team_open(const stk_team_options *options, stk_team **out)
 {
     stk_team *team = aligned_alloc(64, (sizeof *team + 63) / 64 * 64);
@@ -203,51 +278,21 @@ stk_status stk_team_open(const stk_team_options *options, stk_team **out)
     memset(team, 0, sizeof *team);
     team->log = options->log;
     team->pin = options->pin;
-    stk_status status = stk_cores_open(&team->cores);
-    if (status != STK_OK)
-        goto err_free;
-    uint32_t count = options->worker_count;
-    if (count == 0) {
-        count = stk_cores_count(team->cores);
-        count = count < STK_TEAM_WORKERS_MAX ? count : STK_TEAM_WORKERS_MAX;
-    }
-    if (count > STK_TEAM_WORKERS_MAX) {
-        status = stk_fail(options->log, STK_INVALID,
-                          "%u threads asked for, at most %u are possible", count,
-                          (unsigned)STK_TEAM_WORKERS_MAX);
-        goto err_cores;
-    }
-    // More workers than cores would be bound on top of each other: let the system place them.
-    if (count > stk_cores_count(team->cores))
-        team->pin = false;
-    team->worker_count = count;
-    team->members = aligned_alloc(64, sizeof *team->members * count);
-    if (!team->members) {
-        status = STK_NO_MEMORY;
-        goto err_cores;
-    }
-    memset(team->members, 0, sizeof *team->members * count);
-    for (uint32_t i = 0; i < count; i++)
-        team->members[i].worker = (stk_worker){team, i, count};
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
-    status = start_workers(team);
-    if (status != STK_OK)
-        goto err_members;
+    stk_status status = open_nodes(team, options);
+    if (status == STK_OK)
+        status = take_members(team);
+    if (status == STK_OK)
+        status = start_workers(team);
+    if (status != STK_OK) {
+        free_team(team);
+        return status;
+    }
     if (team->pin)
-        stk_cores_bind(team->cores, 0);
+        stk_nodes_bind(team->nodes, 0);
     *out = team;
     return STK_OK;
-
-err_members:
-    pthread_cond_destroy(&team->wake);
-    pthread_mutex_destroy(&team->lock);
-    free(team->members);
-err_cores:
-    stk_cores_close(&team->cores);
-err_free:
-    free(team);
-    return status;
 }
 
 void stk_team_close(stk_team **team_pointer)
@@ -258,16 +303,17 @@ void stk_team_close(stk_team **team_pointer)
     stop_workers(team, team->worker_count - 1);
     // Else the next team would find its opener, and so itself, confined to one core.
     if (team->pin)
-        stk_cores_unbind(team->cores);
-    pthread_cond_destroy(&team->wake);
-    pthread_mutex_destroy(&team->lock);
-    stk_cores_close(&team->cores);
-    free(team->members);
-    free(team);
+        stk_nodes_unbind(team->nodes);
+    free_team(team);
     *team_pointer = NULL;
 }
 
 uint32_t stk_team_worker_count(const stk_team *team)
 {
     return team->worker_count;
+}
+
+stk_nodes *stk_team_nodes(const stk_team *team)
+{
+    return team->nodes;
 }

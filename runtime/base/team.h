@@ -7,6 +7,7 @@
 #define STK_BASE_TEAM_H
 
 #include "base/log.h"
+#include "base/nodes.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,10 +21,14 @@ typedef struct stk_worker {
     stk_team *team;
     uint32_t index; // 0..worker_count-1
     uint32_t worker_count;
+    uint32_t node;                     // its memory node, of base/nodes.h
+    uint32_t node_first, node_workers; // that node's workers
 } stk_worker;
 
 typedef struct stk_team_options {
-    uint32_t worker_count; // 1..STK_TEAM_WORKERS_MAX; 0: one per core this process may use
+    uint32_t worker_count; // 1..STK_TEAM_WORKERS_MAX; 0: one per core this process may use,
+    uint32_t auto_max;     // but then no more than these; 0: no matter
+    uint32_t node_count;   // memory nodes to keep apart, as in stk_nodes_options; 0: the machine's
     bool pin;              // bind each worker to a core of its own, the caller's thread too
     const stk_log *log;    // borrowed; NULL: silent
 } stk_team_options;
@@ -36,6 +41,8 @@ STK_CHECKED stk_status stk_team_open(const stk_team_options *options, stk_team *
 void stk_team_close(stk_team **team);
 
 uint32_t stk_team_worker_count(const stk_team *team);
+// The memory nodes of its workers; borrowed.
+stk_nodes *stk_team_nodes(const stk_team *team);
 
 // Runs job(worker, argument) on every worker at once; returns when all have returned.
 void stk_team_run(stk_team *team, stk_team_job job, void *argument);
@@ -48,7 +55,13 @@ void stk_worker_barrier(stk_worker *worker);
 bool stk_worker_take(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
                      uint32_t *end);
 
-// The same, but each worker goes through a stretch of its own first and then helps its neighbours:
+// The same, but each node's pieces are taken one by one and count for themselves. In a phase that
+// uses it, nothing is taken by stk_worker_take.
+bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uint32_t chunk,
+                          uint32_t *begin, uint32_t *end);
+
+// The same for the pieces [0, total) of the worker's own memory node, which may be more than those
+// of another; each worker goes through a stretch of its own first and then helps its neighbours:
 // two cores that take turns in one stream of memory get less of it than each in its own.
 bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
                           uint32_t *end);

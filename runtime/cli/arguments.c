@@ -162,17 +162,46 @@ static void report_config(void *user, stk_log_level level, const char *line)
         mistake(user, "%s", line);
 }
 
+const stk_argument_origin *stk_argument_origin_of(const stk_argument_origins *origins,
+                                                  const char *flag)
+{
+    for (uint32_t i = 0; i < origins->count; i++)
+        if (origins->items[i].option->flag && strcmp(origins->items[i].option->flag, flag) == 0)
+            return &origins->items[i];
+    return NULL;
+}
+
+static void note_origin(parse *p, const stk_option *option, size_t config_line)
+{
+    stk_argument_origins *o = p->arguments->origins;
+    uint32_t i = 0;
+    while (o && i < o->count && o->items[i].option != option)
+        i++;
+    if (!o || i == STK_ARGUMENT_ORIGINS_MAX || (i < o->count && config_line))
+        return; // flags win
+    o->items[i] = (stk_argument_origin){option, config_line == 0, config_line};
+    o->count += i == o->count;
+}
+
+static void note_config(void *user, const stk_option *option, size_t line)
+{
+    note_origin(user, option, line);
+}
+
 // Fills what the file names, then puts the flags before it in force again.
 static error_t load_config(parse *p)
 {
     const stk_arguments *a = p->arguments;
     const stk_log log = {.write = report_config, .user = p, .level_max = STK_LOG_WARN};
-    const stk_config_options options = {a->bindings, a->binding_count, a->config_tables};
+    const stk_config_options options = {a->bindings, a->binding_count, a->config_tables,
+                                        note_config, p};
     char error[STK_OPTION_ERROR_BYTES];
     if (*a->config)
         return mistake(p, "--config can be given only once");
     if (stk_config_open(p->config_path, &options, &log, a->config) != STK_OK)
         return EINVAL;
+    if (a->origins)
+        a->origins->config_path = p->config_path;
     for (uint32_t i = 0; i < p->option_count; i++)
         if (p->given[i] &&
             stk_option_parse(p->source[i], p->given[i], p->target[i], error) != STK_OK)
@@ -208,6 +237,7 @@ static error_t on_key(int key, char *value, struct argp_state *state)
     p->given[i] = value ? value : "true";
     if (stk_option_parse(p->source[i], p->given[i], p->target[i], error) != STK_OK)
         return mistake(p, "--%s: %s", p->source[i]->flag, error);
+    note_origin(p, p->source[i], 0);
     return p->source[i] == &config_option ? load_config(p) : 0;
 }
 
@@ -224,6 +254,8 @@ bool stk_arguments_parse(const stk_arguments *arguments, int argc, char **argv, 
     p->name = argv[0];
     if (arguments->config)
         *arguments->config = NULL;
+    if (arguments->origins)
+        *arguments->origins = (stk_argument_origins){0};
     for (uint32_t b = 0; b < arguments->binding_count; b++)
         stk_options_set_defaults(arguments->bindings[b].table, arguments->bindings[b].target);
     for (uint32_t i = 0; i < arguments->positional_max; i++)

@@ -8,6 +8,25 @@
 #include "base/config.h"
 #include "base/options.h"
 
+// Who gave an option its value: neither is its default.
+typedef struct stk_argument_origin {
+    const stk_option *option;
+    bool is_flag;
+    size_t config_line; // 0: not in the file, or a flag won
+} stk_argument_origin;
+
+enum { STK_ARGUMENT_ORIGINS_MAX = 64 };
+
+typedef struct stk_argument_origins {
+    const char *config_path; // NULL: no file
+    stk_argument_origin items[STK_ARGUMENT_ORIGINS_MAX];
+    uint32_t count;
+} stk_argument_origins;
+
+// NULL: the option has its default. `flag` is its name.
+const stk_argument_origin *stk_argument_origin_of(const stk_argument_origins *origins,
+                                                  const char *flag);
+
 typedef struct stk_arguments {
     const char *positional_doc; // "MODEL [TEXT]"
     const char *doc;            // first paragraph of --help
@@ -19,6 +38,7 @@ typedef struct stk_arguments {
     // point into it, so the command closes it last.
     stk_config **config;
     const stk_option_table *const *config_tables; // all that a file may hold: stk_config_tables
+    stk_argument_origins *origins;                // filled with what was given; NULL: nobody asks
 } stk_arguments;
 
 // Sets the defaults, then the values of --config FILE, then those of argv, where argv[0] is the

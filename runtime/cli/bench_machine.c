@@ -89,7 +89,7 @@ void stk_bench_machine_read(stk_bench_machine *machine)
              known ? value : "unknown");
     if (gmtime_r(&now, &utc))
         strftime(machine->date, sizeof machine->date, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    if (stk_cores_open(&cores) == STK_OK) {
+    if (stk_cores_open(NULL, &cores) == STK_OK) {
         machine->cores = stk_cores_count(cores);
         stk_cores_close(&cores);
     }

@@ -317,7 +317,7 @@ int stk_cmd_bench(int argc, char **argv)
     const char *slash = strrchr(j.model_path, '/');
     j.report.model_file = slash ? slash + 1 : j.model_path;
     stk_bench_machine_read(&j.report.machine);
-    stk_status status = stk_cores_open(&j.cores);
+    stk_status status = stk_cores_open(NULL, &j.cores);
     if (status == STK_OK)
         status = measure(&j);
     exit_code = status == STK_OK ? write_report(&j) : stk_exit_code(status);

@@ -2,12 +2,9 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/probe_run.h"
 #include "cli/topo.h"
-#include "engine/kernel_rate.h"
 #include <stdlib.h>
-#include <time.h>
-
-enum { PREFILL_ROWS = 32 };
 
 typedef struct topo_options {
     const char *topology, *path;
@@ -40,63 +37,6 @@ static const stk_option topo_table_options[] = {
 static const stk_option_table topo_table = {"Topology", topo_table_options,
                                             sizeof topo_table_options / sizeof *topo_table_options};
 
-static stk_status probe_rate(const stk_machine *machine, uint32_t rows, const stk_log *log,
-                             stk_probe_rate *out)
-{
-    const stk_kernel_rate_options options = {.row_count = rows,
-                                             .worker_count = stk_machine_worker_count(machine)};
-    stk_kernel_rate *rate;
-    stk_status status = stk_kernel_rate_open(&options, log, &rate);
-    if (status != STK_OK)
-        return status;
-    status = stk_probe_work_rate(machine, stk_kernel_rate_run, rate, log, out);
-    stk_kernel_rate_close(&rate);
-    return status;
-}
-
-static stk_status probe_memory_and_cores(const stk_machine *machine, const stk_log *log,
-                                         stk_probe_results *results)
-{
-    uint32_t nodes;
-    stk_machine_nodes(machine, &nodes);
-    free(results->reads);
-    results->read_count = 0;
-    results->reads = calloc((size_t)nodes * nodes, sizeof *results->reads);
-    if (!results->reads)
-        return stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
-    const stk_probe_memory_options options = {0};
-    stk_status status = stk_probe_memory(machine, &options, log, results->reads, nodes * nodes,
-                                         &results->read_count);
-    if (status == STK_OK)
-        status = probe_rate(machine, 1, log, &results->decode_rate);
-    if (status == STK_OK)
-        status = probe_rate(machine, PREFILL_ROWS, log, &results->prefill_rate);
-    results->measured_at = time(NULL);
-    return status;
-}
-
-// Measures what is missing, or everything.
-static stk_status probe(const topo_options *o, const stk_topo *topo, const stk_log *log,
-                        stk_probe_results *results, bool *is_new)
-{
-    stk_status status = STK_OK;
-    *is_new = false;
-    if (o->is_refreshed || results->read_count == 0) {
-        *is_new = true;
-        status = probe_memory_and_cores(topo->machine, log, results);
-    }
-    if (status != STK_OK || topo->disk->kind == STK_BLOCK_NONE ||
-        (!o->is_refreshed && stk_probe_results_disk(results, topo->disk)))
-        return status;
-    const stk_probe_disk_options options = {.path = o->path};
-    stk_probe_disk disk;
-    *is_new = true;
-    status = stk_probe_disk_run(&options, log, &disk);
-    if (status == STK_OK)
-        stk_probe_results_add_disk(results, &disk);
-    return status == STK_UNSUPPORTED ? STK_OK : status; // said, and the rest is good
-}
-
 static stk_status show(const topo_options *o, const stk_topo *topo)
 {
     if (!o->is_json)
@@ -121,7 +61,8 @@ static stk_status show_this(const topo_options *o, stk_topo *topo, const stk_log
     if (cache)
         is_known = stk_probe_cache_load(cache, topo->machine, log, &results);
     if (o->has_probe) {
-        status = probe(o, topo, log, &results, &is_new);
+        const stk_probe_run_options options = {.path = o->path, .is_refreshed = o->is_refreshed};
+        status = stk_probe_run(&options, topo->machine, &disk, log, &results, &is_new);
         is_known = status == STK_OK;
     }
     if (is_new && is_known && cache)

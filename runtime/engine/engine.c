@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "store/sidecar.h"
+#include "topology/limits.h"
 
 static stk_status load_model(stk_engine *engine, const stk_engine_options *options)
 {
@@ -72,7 +73,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .io = (stk_io_kind)options->io,
         .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
         .sidecar = options->ignores_sidecar ? NULL : path,
-        .inflight_max = options->reads_inflight_max,
+        .inflight_max = engine->is_planned ? engine->plan.choices.reads_inflight
+                                           : options->reads_inflight_max,
         .usage_path = engine->usage_path,
     };
     engine->pressure = (stk_pressure_governor){
@@ -118,23 +120,77 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     return STK_OK;
 }
 
+static stk_status open_team(stk_engine *engine, const stk_engine_options *options, uint32_t count)
+{
+    stk_limits limits;
+    stk_limits_read("", engine->log, &limits);
+    // A worker that the quota stops holds up all the others.
+    double quota = limits.cpu_quota;
+    const stk_team_options team = {
+        .worker_count = count,
+        .node_count = options->node_count,
+        .auto_max = quota <= 0                     ? 0
+                    : quota < 1                    ? 1
+                    : quota < STK_TEAM_WORKERS_MAX ? (uint32_t)quota
+                                                   : STK_TEAM_WORKERS_MAX,
+        .pin = true,
+        .log = options->log,
+    };
+    return stk_team_open(&team, &engine->team);
+}
+
+// The model's description and the workers; what is open is planned.
+stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *options)
+{
+    engine->log = options->log;
+    engine->steal_percent = options->steal_percent < 100 ? options->steal_percent : 100;
+    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
+                                                               : options->guess_layers;
+    stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
+    if (status == STK_OK)
+        status = load_model(engine, options);
+    if (status == STK_OK)
+        status = open_team(engine, options, options->thread_count);
+    if (status == STK_OK)
+        status = stk_gpu_device_open(options, &engine->device);
+    if (status == STK_OK && options->machine)
+        status = stk_engine_make_plan(engine, options);
+    if (status != STK_OK || !engine->is_planned)
+        return status;
+    const stk_plan_choices *c = &engine->plan.choices;
+    engine->guess_layers = c->guess_layers;
+    if (c->worker_count != stk_team_worker_count(engine->team)) {
+        stk_team_close(&engine->team);
+        status = open_team(engine, options, c->worker_count);
+    }
+    return status;
+}
+
+// One line for each memory node: its workers, and how much of what it holds is really there.
+static void report_nodes(const stk_engine *engine)
+{
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
+    const stk_weights *w = &engine->weights;
+    uint32_t count;
+    const stk_node *list = stk_nodes_list(nodes, &count);
+    for (uint32_t n = 0; n < count && count > 1; n++) {
+        uint64_t at = w->node_at[n], end = w->node_at[n + 1];
+        stk_nodes_found found = stk_nodes_find(nodes, n, (uint8_t *)w->pages + at, end - at);
+        stk_nodes_found slots = stk_expert_store_find(engine->store, nodes, n);
+        found.touched += slots.touched;
+        found.at_home += slots.at_home;
+        stk_info(engine->log, "node %u: memory %u, %u threads; %.1f %% of its pages are there", n,
+                 list[n].os_index, list[n].worker_count,
+                 found.touched ? 100.0 * found.at_home / found.touched : 0.0);
+    }
+}
+
 stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return STK_NO_MEMORY;
-    engine->log = options->log;
-    engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
-                                                               : options->guess_layers;
-    stk_team_options team = {
-        .worker_count = options->thread_count, .pin = true, .log = options->log};
-    stk_status status = stk_cpu_init(options->cpu_mask, engine->log, &engine->cpu);
-    if (status == STK_OK)
-        status = load_model(engine, options);
-    if (status == STK_OK)
-        status = stk_team_open(&team, &engine->team);
-    if (status == STK_OK)
-        status = stk_gpu_device_open(options, &engine->device);
+    stk_status status = stk_engine_prepare(engine, options);
     if (status == STK_OK)
         status = stk_memory_plan_make(engine, options);
     if (status == STK_OK)
@@ -155,6 +211,7 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
              engine->model.expert_count, engine->model.expert_used_count,
              (double)stk_engine_weight_bytes(engine) / 0x1p30, engine->cpu.name,
              stk_team_worker_count(engine->team));
+    report_nodes(engine);
     *out = engine;
     return STK_OK;
 }
@@ -191,7 +248,14 @@ const stk_gguf *stk_engine_gguf(const stk_engine *engine)
 
 uint32_t stk_engine_thread_count(const stk_engine *engine)
 {
-    return stk_team_worker_count(engine->team);
+    return engine->workers_assumed ? engine->workers_assumed : stk_team_worker_count(engine->team);
+}
+
+uint32_t stk_engine_node_count(const stk_engine *engine)
+{
+    uint32_t count;
+    stk_nodes_list(stk_team_nodes(engine->team), &count);
+    return count;
 }
 
 const char *stk_engine_kernels(const stk_engine *engine)
@@ -212,6 +276,11 @@ uint64_t stk_engine_weight_bytes(const stk_engine *engine)
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine)
 {
     return &engine->memory;
+}
+
+const stk_team *stk_engine_team(const stk_engine *engine)
+{
+    return engine->team;
 }
 
 stk_expert_store *stk_engine_store(stk_engine *engine)

@@ -12,16 +12,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct stk_plan_machine;
 struct stk_session_options;
 
 // Thread-safety: one forward pass at a time over all sessions of an engine.
 typedef struct stk_engine stk_engine;
 
 typedef struct stk_engine_options {
-    const char *model_path;   // a GGUF file, or any split of a set
-    const stk_log *log;       // borrowed, must outlive the engine; NULL: silent
-    uint32_t thread_count;    // workers, the caller's thread included; 0: one per usable core
-    const char *cpu_mask;     // widest kernels allowed, "scalar", "avx2", "avx512"...; NULL: all
+    const char *model_path; // a GGUF file, or any split of a set
+    const stk_log *log;     // borrowed, must outlive the engine; NULL: silent
+    uint32_t thread_count;  // workers, the caller's thread included; 0: as planned, else one per
+                            // usable core, or fewer where a CPU quota allows fewer
+    uint32_t node_count;    // memory nodes to keep apart, as in stk_nodes_options; 0: the machine's
+    uint32_t steal_percent; // of expert work that idle nodes may take over; at most 100
+    const char *cpu_mask;   // widest kernels allowed, "scalar", "avx2", "avx512"...; NULL: all
     const atomic_int *cancel; // loading ends with STK_CANCELLED once non-zero; NULL: never
 
     // Memory. The limit covers everything this process makes resident; 0: what the system has.
@@ -35,7 +39,11 @@ typedef struct stk_engine_options {
     uint32_t reads_inflight_max; // 0: the store's default
     const char *usage_path;      // NULL: beside the model, MODEL.stoker-usage
     bool ignores_usage;          // do not warm the cache by earlier runs, nor record this one
-    uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: the default
+    uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: as planned
+
+    // What is left open above, and the batch of planned_session, is chosen for this machine
+    // (scheduler/plan.h); NULL: fixed defaults.
+    const struct stk_plan_machine *machine;
 
     // The layers this engine has, [layer_first, layer_end) of the file; 0, 0: all. Others are
     // somebody else's: stk_session_hidden hands over between them.
@@ -76,7 +84,19 @@ typedef struct stk_memory_plan {
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
-struct stk_expert_store *stk_engine_store(stk_engine *engine); // for its statistics
+
+struct stk_plan;
+struct stk_plan_model;
+// The plan that fills what the options leave open, without loading a model: options->machine is
+// required. *model receives the sizes that were planned with. STK_NO_MEMORY: it cannot fit, said
+// with numbers; else as stk_engine_open.
+STK_CHECKED stk_status stk_engine_plan(const stk_engine_options *options, struct stk_plan *plan,
+                                       struct stk_plan_model *model);
+// The plan and the sizes an engine was opened with; NULL without options->machine. Borrowed.
+const struct stk_plan *stk_engine_planned(const stk_engine *engine);
+const struct stk_plan_model *stk_engine_plan_model(const stk_engine *engine);
+struct stk_expert_store *stk_engine_store(stk_engine *engine);    // for its statistics
+const struct stk_team *stk_engine_team(const stk_engine *engine); // for its nodes
 
 // Experts that a GPU computes now, and its name ("none").
 uint32_t stk_engine_gpu_experts(const stk_engine *engine);
@@ -86,6 +106,7 @@ const char *stk_engine_gpu_name(const stk_engine *engine);
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed
 const stk_gguf *stk_engine_gguf(const stk_engine *engine);   // borrowed; metadata only
 uint32_t stk_engine_thread_count(const stk_engine *engine);
+uint32_t stk_engine_node_count(const stk_engine *engine);   // memory nodes kept apart
 const char *stk_engine_kernels(const stk_engine *engine);   // "avx512", for logs and reports
 uint64_t stk_engine_weight_bytes(const stk_engine *engine); // resident weights
 

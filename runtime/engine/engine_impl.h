@@ -11,6 +11,7 @@
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
+#include "scheduler/plan.h"
 #include "store/expert_store.h"
 #include "store/model_file.h"
 #include "store/pressure.h"
@@ -39,9 +40,15 @@ struct stk_engine {
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
+    uint32_t steal_percent;             // of expert tasks, by other nodes' workers
     stk_memory_plan memory;
-    uint64_t sessions_bytes; // of memory.shared_bytes, what sessions use now
-    uint32_t slots_lent;     // what that leaves; 0: not said yet
+    bool is_planning; // for options->machine, which may be another one
+    bool is_planned;  // the next three count
+    stk_plan plan;
+    stk_plan_model plan_model;
+    uint32_t workers_assumed; // while sizes are taken for a plan; 0: the team's
+    uint64_t sessions_bytes;  // of memory.shared_bytes, what sessions use now
+    uint32_t slots_lent;      // what that leaves; 0: not said yet
     stk_pressure_governor pressure;
     uint64_t pressure_read_ns; // when it was last looked at
 };
@@ -85,6 +92,7 @@ typedef struct stk_expert_scratch {
 // One expert of a layer with what it has to do in this batch.
 typedef struct stk_expert_work {
     uint32_t expert;
+    uint32_t node;         // that holds it
     uint32_t first, count; // its pairs: expert_pairs[first..first+count)
     uint32_t tasks;
     atomic_uint claimed, done;
@@ -134,11 +142,14 @@ struct stk_session {
     stk_expert_work *work;  // [experts]: those used in this layer
     uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
     float *work_weights;    // [experts]: the router's, of the first row
+    uint32_t *work_rows;    // [experts]: how many rows use them
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
+    atomic_int steal_credit; // hundredths of tasks that may still be taken by other nodes
     stk_route_hook route_hook;
     void *route_hook_user;
     atomic_int failure;          // stk_status of the forward in progress
+    uint8_t *guess_marks;        // [experts]
     float *guess_logits;         // [experts padded to 16]
     float *part_outputs;         // [STK_PAIRS_SPLIT_MAX][STK_EXPERT_PARTS][width padded]
     float *expert_outputs;       // [batch * used][width padded]
@@ -169,6 +180,14 @@ void stk_spare_forget(stk_session *s, uint32_t sequence);
 void stk_spare_return(stk_session *s);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
+
+// The first half of opening: the model's description, the team, and the plan where options->machine
+// is given. Whatever happens, stk_engine_close cleans up.
+STK_CHECKED stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *options);
+
+// Fills plan and plan_model from options->machine and the model; needs a team. STK_NO_MEMORY: as
+// above.
+STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *options);
 
 // One layer's phases, each called by every worker between barriers.
 void stk_forward_worker(stk_worker *worker, void *session);

@@ -80,6 +80,7 @@ static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t laye
         run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, y);
     else
         w->first[end] = 0;
+    stk_meter_gate(s, w, layer, s->chosen[pair], end - begin);
     stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
 
@@ -138,6 +139,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
     gather_rows(s, w, pairs, count);
     s->engine->expert_kernels[layer].gate(&expert->gate, 0, m->ffn_width, w->acts, count, w->gate,
                                           m->ffn_width);
+    stk_meter_gate(s, w, layer, s->chosen[pairs[0]], groups);
     if (run_dense(s, w, layer, s->chosen[pairs[0]], expert, outputs, count))
         return;
     for (uint32_t t = 0; t < count; t++) {
@@ -154,6 +156,18 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
 
 // ---- what a batch asks of a layer's experts ----
 
+// Memory of another node is slow to read, but workers who wait are slower: up to a share of all
+// tasks may be taken over. What a layer does not use is kept for the next, up to a few tasks.
+static void grant_steals(stk_session *s)
+{
+    if (stk_engine_node_count(s->engine) == 1)
+        return;
+    int percent = (int)s->engine->steal_percent, tasks = (int)s->task_count;
+    int credit = atomic_load_explicit(&s->steal_credit, memory_order_relaxed) + percent * tasks;
+    int most = 100 * STK_EXPERT_PARTS + percent * tasks;
+    atomic_store_explicit(&s->steal_credit, credit < most ? credit : most, memory_order_relaxed);
+}
+
 // Lists the experts this layer uses and tells the store, right after the router.
 void stk_experts_announce(stk_session *s, uint32_t layer)
 {
@@ -169,6 +183,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
             continue;
         stk_expert_work *w = &s->work[s->work_count];
         w->expert = e;
+        w->node = stk_expert_store_node(s->engine->store, layer, e);
         w->first = first;
         w->count = count;
         w->tasks = split ? count * STK_EXPERT_PARTS
@@ -177,39 +192,16 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
         atomic_store_explicit(&w->done, 0, memory_order_relaxed);
         // Of several rows the first speaks for all.
         s->work_weights[s->work_count] = s->chosen_weights[s->expert_pairs[first]];
+        s->work_rows[s->work_count] = count;
         s->work_ids[s->work_count++] = e;
         s->task_count += w->tasks;
     }
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
+    grant_steals(s);
     if (s->route_hook)
         s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
-    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_count,
-                          STK_WANT_EXACT);
-}
-
-// Asks for the experts the next layers will probably choose: their routers read the residual
-// stream raw, and one layer changes it little. Wrong guesses cost idle disk time only.
-void stk_experts_guess(stk_session *s, uint32_t layer)
-{
-    const stk_engine *e = s->engine;
-    const stk_model *m = &e->model;
-    if (stk_expert_store_is_resident(e->store) || s->row_count > 1)
-        return;
-    uint32_t *guess = s->work_ids + m->expert_count;
-    for (uint32_t next = layer + 1; next < m->layer_count && next <= layer + e->guess_layers;
-         next++) {
-        // The further ahead, the fewer: only the first ranks stay likely.
-        uint32_t skip = next - layer - 1, count = 0;
-        uint32_t likely = m->expert_used_count > skip ? m->expert_used_count - skip : 1;
-        const stk_linear *router = &e->weights.layers[next].router;
-        router->matmul(&router->matrix, 0, m->expert_count, s->x_acts, 1, s->guess_logits,
-                       m->expert_count);
-        stk_choose_experts(s->guess_logits, m->expert_count, likely, guess);
-        for (uint32_t k = 0; k < likely; k++)
-            if (!stk_gpu_has(e->gpu, next, guess[k]))
-                guess[count++] = guess[k];
-        stk_expert_store_want(e->store, next, guess, NULL, count, STK_WANT_SPECULATIVE);
-    }
+    stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_rows,
+                          s->work_count, STK_WANT_EXACT);
 }
 
 // Gives back what a failed forward still holds.
@@ -233,31 +225,59 @@ static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer
              count < STK_EXPERT_TILE ? count : STK_EXPERT_TILE);
 }
 
-// Takes one task of any expert that is there. False: none is, or all tasks are taken.
-static bool run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer)
+// Takes one task of an expert, if there is one left, and runs it. False: none.
+static bool run_one(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                    stk_expert_work *w, const stk_expert *expert, stk_status status)
 {
+    uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
+    if (task >= w->tasks)
+        return false;
+    atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
+    if (status == STK_OK)
+        run_task(s, scratch, layer, w, expert, task);
+    else
+        atomic_store(&s->failure, (int)status);
+    // acq_rel: whoever finishes last gives the expert back after everybody has read it
+    if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
+        stk_expert_store_release(s->engine->store, layer, w->expert);
+    return true;
+}
+
+typedef enum found { FOUND_NOTHING, FOUND_PENDING, FOUND_WORK } found;
+
+// Runs one task of any expert that is there, of the node's own or of the others'. FOUND_PENDING:
+// tasks are left, but of experts that are still being read.
+static found run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                           uint32_t node, bool own)
+{
+    found result = FOUND_NOTHING;
     for (uint32_t i = 0; i < s->work_count; i++) {
         stk_expert_work *w = &s->work[i];
-        if (atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
+        if ((w->node == node) != own ||
+            atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
             continue;
         stk_expert expert;
         stk_status status = stk_expert_store_poll(s->engine->store, layer, w->expert, &expert);
         if (status == STK_PENDING)
-            continue;
-        uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
-        if (task >= w->tasks)
-            continue;
-        atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
-        if (status == STK_OK)
-            run_task(s, scratch, layer, w, &expert, task);
-        else
-            atomic_store(&s->failure, (int)status);
-        // acq_rel: whoever finishes last gives the expert back after everybody has read it
-        if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
-            stk_expert_store_release(s->engine->store, layer, w->expert);
-        return true;
+            result = FOUND_PENDING;
+        else if (run_one(s, scratch, layer, w, &expert, status))
+            return FOUND_WORK;
     }
-    return false;
+    return result;
+}
+
+// One task of another node's experts, as far as the credit goes.
+static found steal(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer, uint32_t node)
+{
+    if (atomic_load_explicit(&s->steal_credit, memory_order_relaxed) < 100)
+        return FOUND_NOTHING;
+    if (atomic_fetch_sub_explicit(&s->steal_credit, 100, memory_order_relaxed) >= 100) {
+        found result = run_something(s, scratch, layer, node, false);
+        if (result == FOUND_WORK)
+            return result;
+    }
+    atomic_fetch_add_explicit(&s->steal_credit, 100, memory_order_relaxed);
+    return FOUND_NOTHING;
 }
 
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
@@ -268,13 +288,13 @@ void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
         if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
             break;
         uint32_t events = stk_expert_store_events(store);
-        if (run_something(s, scratch, layer))
-            continue;
-        if (atomic_load_explicit(&s->tasks_claimed, memory_order_relaxed) >= s->task_count)
+        found result = run_something(s, scratch, layer, worker->node, true);
+        if (result == FOUND_NOTHING)
+            result = steal(s, scratch, layer, worker->node);
+        if (result == FOUND_NOTHING) // the rest is in other hands
             break;
-        if (stk_expert_store_is_resident(store)) // another worker is between its two counts
-            continue;
-        stk_expert_store_wait(store, events);
+        if (result == FOUND_PENDING)
+            stk_expert_store_wait(store, events);
     }
     // Whoever sleeps may wait for experts that nobody needs any more.
     if (!stk_expert_store_is_resident(store))

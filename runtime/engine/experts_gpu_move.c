@@ -87,7 +87,7 @@ static void start(stk_gpu *gpu, uint32_t layer, stk_residency_swap swap)
                            .expert = swap.promote,
                            .slot = gpu->free_slots[--gpu->free_count],
                            .victim = swap.demote};
-    stk_expert_store_want(gpu->engine->store, layer, &move->expert, NULL, 1, STK_WANT_EXACT);
+    stk_expert_store_want(gpu->engine->store, layer, &move->expert, NULL, NULL, 1, STK_WANT_EXACT);
 }
 
 // Tests: usage that changes with every token.

@@ -79,7 +79,7 @@ static stk_status wait_for_expert(stk_expert_store *store, uint32_t layer, uint3
                                   stk_expert *out)
 {
     stk_status status = STK_PENDING;
-    stk_expert_store_want(store, layer, &e, NULL, 1, STK_WANT_DEMAND);
+    stk_expert_store_want(store, layer, &e, NULL, NULL, 1, STK_WANT_DEMAND);
     while (status == STK_PENDING) {
         uint32_t events = stk_expert_store_events(store);
         status = stk_expert_store_poll(store, layer, e, out);

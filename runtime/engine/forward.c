@@ -4,13 +4,13 @@
 #include <math.h>
 
 // Rows of a matrix are handed out in runs of about as many bytes, a multiple of 16 rows.
-enum { TAKE_BYTES = 1 << 16, ROWS_PER_TAKE_MAX = 64 };
+enum { TAKE_BYTES = 1 << 16, ROWS_PER_TAKE_MAX = STK_PART_ROWS };
 
 static void look_up(stk_session *s, const stk_expert_scratch *w, uint32_t token, float *x)
 {
     const stk_engine *e = s->engine;
     if (!e->embedding_file) {
-        stk_matrix_dequantize_row(&e->weights.embedding, token, x);
+        stk_linear_dequantize_row(&e->weights.embedding, token, x);
         return;
     }
     const stk_type *type = e->model.token_embd->type;
@@ -71,26 +71,29 @@ static uint32_t rows_per_take(const product *p)
     return rows < 16 ? 16 : rows < ROWS_PER_TAKE_MAX ? (uint32_t)rows : ROWS_PER_TAKE_MAX;
 }
 
-static uint32_t takes(const product *p)
+static uint32_t takes(const product *p, uint32_t node)
 {
     uint32_t rows = rows_per_take(p);
-    return (p->linear->matrix.rows + rows - 1) / rows;
+    return (p->linear->parts[node].matrix.rows + rows - 1) / rows;
 }
 
+// Each worker multiplies with rows that its memory node holds.
 static void multiply(stk_worker *worker, const product *products, uint32_t product_count,
                      uint32_t row_count)
 {
-    uint32_t total = 0, task, end;
+    uint32_t node = worker->node, total = 0, task, end;
     for (uint32_t i = 0; i < product_count; i++)
-        total += takes(&products[i]);
+        total += takes(&products[i], node);
     while (stk_worker_take_near(worker, total, 1, &task, &end)) {
         const product *p = products;
-        for (; task >= takes(p); p++)
-            task -= takes(p);
-        const stk_matrix *w = &p->linear->matrix;
+        for (; task >= takes(p, node); p++)
+            task -= takes(p, node);
+        const stk_linear_part *part = &p->linear->parts[node];
+        const stk_matrix *w = &part->matrix;
         uint32_t rows = rows_per_take(p), from = task * rows;
         uint32_t to = w->rows - from < rows ? w->rows : from + rows;
-        p->linear->matmul(w, from, to, p->acts, row_count, p->y + from, p->stride);
+        p->linear->matmul(w, from, to, p->acts, row_count, p->y + part->row_first + from,
+                          p->stride);
     }
 }
 

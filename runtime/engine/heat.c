@@ -35,9 +35,10 @@ stk_status stk_heat_open(const char *path, uint32_t layer_count, uint32_t expert
     h->log = log;
     h->layer_count = layer_count;
     h->expert_count = expert_count;
-    if (path && stk_usage_file_read(path, layer_count, expert_count, log, rates, &h->token))
-        for (size_t i = 0; i < total; i++)
-            h->counts[i] = (count){rates[i], h->token};
+    uint32_t tokens = path ? stk_usage_read(path, layer_count, expert_count, log, rates) : 0;
+    h->token = tokens < STK_USAGE_TOKENS_MAX ? tokens : STK_USAGE_TOKENS_MAX;
+    for (size_t i = 0; i < total && tokens > 0; i++)
+        h->counts[i] = (count){rates[i], h->token};
     free(rates);
     *out = h;
     return STK_OK;
@@ -53,7 +54,7 @@ void stk_heat_close(stk_heat **pointer)
     for (size_t i = 0; rates && i < total; i++)
         rates[i] = stk_heat_of(h, 0, (uint32_t)i);
     if (rates)
-        stk_usage_file_write(h->path, h->layer_count, h->expert_count, h->log, rates, h->token);
+        stk_usage_write(h->path, h->layer_count, h->expert_count, h->log, rates, h->token);
     free(rates);
     free(h->path);
     free(h);

@@ -6,12 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "topology/limits.h"
+
 enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
-static const uint64_t VOCAB_BYTES_PER_TOKEN = 72;
+static const uint64_t VOCAB_BYTES_PER_TOKEN = 48;
 
 // Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
 // which the slots in use end.
-static const uint64_t PROGRAM_SLACK_BYTES = 8u << 20;
+static const uint64_t PROGRAM_SLACK_BYTES = 5u << 20;
 enum { BATCH_ROWS = 512, BATCH_ROWS_LEAST = 32 };
 
 static uint64_t read_number_after(const char *path, const char *key)
@@ -33,10 +35,32 @@ static uint64_t resident_now_bytes(void)
     return read_number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
-// What the system can give without pushing others out.
-static uint64_t available_bytes(void)
+// What can be had without pushing others out, and what nobody gets more than: of the machine that
+// is planned for, else of this one, where a control group may allow less.
+static void read_limits(const stk_engine *engine, const stk_engine_options *options,
+                        stk_limits *limits)
 {
-    return read_number_after("/proc/meminfo", "MemAvailable:") * 1024;
+    const stk_plan_machine *machine = options->machine;
+    stk_limits_read("", NULL, limits);
+    if (machine && engine->is_planning) {
+        limits->memory_available_bytes = machine->memory_available_bytes;
+        limits->memory_limit_bytes = machine->memory_hard_bytes ? machine->memory_hard_bytes
+                                                                : STK_LIMIT_NONE;
+    }
+}
+
+// A control group kills whoever takes more than it allows, whatever the user asked for.
+static void heed_hard_limit(stk_engine *engine, const stk_limits *limits)
+{
+    stk_memory_plan *p = &engine->memory;
+    uint64_t most = limits->memory_limit_bytes == STK_LIMIT_NONE
+                        ? UINT64_MAX
+                        : limits->memory_limit_bytes / 100 * 95;
+    if (p->limit_bytes <= most)
+        return;
+    stk_warn(engine->log, "only %.1f MiB are allowed here (control group): limited to %.1f MiB",
+             (double)limits->memory_limit_bytes / 0x1p20, (double)most / 0x1p20);
+    p->limit_bytes = most;
 }
 
 static void report(const stk_log *log, const stk_memory_plan *p, stk_log_level level)
@@ -76,6 +100,10 @@ static stk_status choose_rows(stk_engine *engine, const stk_engine_options *opti
     if (options->planned_session)
         session = *options->planned_session;
     session.context_tokens = 1;
+    if (engine->is_planned) {
+        p->batch_rows = engine->plan.choices.batch_rows;
+        return STK_OK;
+    }
     for (p->batch_rows = BATCH_ROWS; p->limit_bytes != 0; p->batch_rows /= 2) {
         stk_status status = stk_session_bytes(engine, &session, &bytes, &least);
         if (status != STK_OK || bytes <= p->limit_bytes / 12 || p->batch_rows <= BATCH_ROWS_LEAST)
@@ -92,6 +120,10 @@ static stk_status choose_context(stk_engine *engine, const stk_engine_options *o
     uint32_t model_context = engine->model.context_tokens;
     if (session && session->context_tokens != 0) {
         p->context_tokens = session->context_tokens;
+        return count_session(engine, options);
+    }
+    if (engine->is_planned) {
+        p->context_tokens = engine->plan.context_tokens;
         return count_session(engine, options);
     }
     p->context_tokens = model_context;
@@ -162,13 +194,18 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
 {
     const stk_model *m = &engine->model;
+    const stk_nodes *nodes = stk_team_nodes(engine->team);
     stk_memory_plan *p = &engine->memory;
     uint64_t slot_bytes = stk_expert_store_slot_bytes(m);
     *p = (stk_memory_plan){.limit_bytes = options->memory_bytes,
                            .experts = m->layer_count * m->expert_count};
+    stk_limits limits;
+    read_limits(engine, options, &limits);
+    uint64_t available = limits.memory_available_bytes;
+    heed_hard_limit(engine, &limits);
     p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
                        (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
-    p->weights_bytes = stk_weights_bytes(m, false);
+    p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)
         status = choose_context(engine, options);
@@ -177,7 +214,6 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->slots = p->experts;
     p->cache_bytes = p->experts * slot_bytes;
     add_up(p);
-    uint64_t available = available_bytes();
     if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
         p->limit_bytes = available / 100 * 85;
         stk_info(engine->log,
@@ -194,7 +230,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
         return STK_OK;
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
-    p->weights_bytes = stk_weights_bytes(m, p->embedding_on_demand);
+    p->weights_bytes = stk_weights_bytes(m, nodes, p->embedding_on_demand);
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     fit_experts(p, slot_bytes);
     while (p->slots < stk_expert_store_slots_min(m) && shrink_session(p, options)) {

@@ -72,10 +72,12 @@ static stk_status take_slots(stk_meter *meter, uint32_t layers)
     for (uint32_t w = 0; w < meter->worker_count; w++) {
         stk_meter_slot *slot = &meter->slots[w];
         slot->active_neurons = aligned_alloc(64, (layers * sizeof(uint64_t) + 63) / 64 * 64);
+        slot->node_bytes = aligned_alloc(64, (meter->node_count * sizeof(uint64_t) + 63) / 64 * 64);
         slot->spans = meter->spans_max ? calloc(meter->spans_max, sizeof *slot->spans) : NULL;
-        if (!slot->active_neurons || (meter->spans_max && !slot->spans))
+        if (!slot->active_neurons || !slot->node_bytes || (meter->spans_max && !slot->spans))
             return STK_NO_MEMORY;
         memset(slot->active_neurons, 0, layers * sizeof(uint64_t));
+        memset(slot->node_bytes, 0, meter->node_count * sizeof(uint64_t));
     }
     return STK_OK;
 }
@@ -89,6 +91,7 @@ stk_status stk_meter_open(stk_session *s, uint32_t trace_forwards)
         return STK_NO_MEMORY;
     s->meter = meter;
     meter->worker_count = stk_engine_thread_count(s->engine);
+    meter->node_count = stk_engine_node_count(s->engine);
     meter->groups = (m->ffn_width + 31) / 32;
     meter->spans_max = trace_forwards * (layers + 1) * STK_PHASE_COUNT;
     meter->costs = calloc(layers, sizeof *meter->costs);
@@ -96,9 +99,11 @@ stk_status stk_meter_open(stk_session *s, uint32_t trace_forwards)
     meter->active_neurons = calloc(layers, sizeof *meter->active_neurons);
     meter->busy_ns = calloc(layers + 1, sizeof *meter->busy_ns);
     meter->wait_ns = calloc(layers + 1, sizeof *meter->wait_ns);
+    meter->by_node = calloc(meter->node_count, sizeof *meter->by_node);
     meter->touched = calloc((size_t)m->expert_count * meter->groups, sizeof *meter->touched);
     if (!meter->costs || !meter->expert_use || !meter->active_neurons || !meter->busy_ns ||
-        !meter->wait_ns || !meter->touched || take_slots(meter, layers) != STK_OK)
+        !meter->wait_ns || !meter->by_node || !meter->touched ||
+        take_slots(meter, layers) != STK_OK)
         return STK_NO_MEMORY; // the session's close frees what there is
     sum_fixed_costs(s);
     return STK_OK;
@@ -111,10 +116,12 @@ void stk_meter_close(stk_session *s)
         return;
     for (uint32_t w = 0; meter->slots && w < meter->worker_count; w++) {
         free(meter->slots[w].active_neurons);
+        free(meter->slots[w].node_bytes);
         free(meter->slots[w].spans);
     }
     free(meter->slots);
     free(meter->touched);
+    free(meter->by_node);
     free(meter->wait_ns);
     free(meter->busy_ns);
     free(meter->active_neurons);
@@ -157,19 +164,36 @@ void stk_phase_end(stk_session *s, stk_worker *worker, uint32_t layer, stk_phase
         slot->spans[slot->span_count++ % meter->spans_max] = span;
 }
 
+static void count_read(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                       uint32_t expert, uint64_t bytes)
+{
+    uint32_t node = stk_expert_store_node(s->engine->store, layer, expert);
+    s->meter->slots[scratch - s->workers].node_bytes[node] += bytes;
+}
+
+void stk_meter_gate(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                    uint32_t expert, uint32_t groups)
+{
+    count_read(s, scratch, layer, expert, s->meter->costs[layer].gate * groups / s->meter->groups);
+}
+
 void stk_meter_active(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
                       uint32_t expert, uint32_t begin, uint32_t end)
 {
     stk_meter *meter = s->meter;
+    const stk_expert_cost *cost = &meter->costs[layer];
+    uint64_t bytes = scratch->first[end] * (cost->up_neuron + cost->down_neuron);
     meter->slots[scratch - s->workers].active_neurons[layer] += scratch->first[end];
     _Atomic uint32_t *touched = meter->touched + (size_t)expert * meter->groups;
     for (uint32_t g = begin; g < end; g++) {
         uint32_t bits = 0;
+        bytes += scratch->first[g] < scratch->first[g + 1] ? cost->down_group : 0;
         for (uint32_t a = scratch->first[g]; a < scratch->first[g + 1]; a++)
             bits |= UINT32_C(1) << (scratch->active[a] - 32 * g);
         if (bits & ~atomic_load_explicit(&touched[g], memory_order_relaxed))
             atomic_fetch_or_explicit(&touched[g], bits, memory_order_relaxed);
     }
+    count_read(s, scratch, layer, expert, bytes);
 }
 
 void stk_meter_dense(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
@@ -180,6 +204,9 @@ void stk_meter_dense(stk_session *s, const stk_expert_scratch *scratch, uint32_t
     _Atomic uint32_t *touched = meter->touched + (size_t)expert * meter->groups;
     for (uint32_t g = 0; g < meter->groups; g++)
         atomic_store_explicit(&touched[g], UINT32_MAX, memory_order_relaxed);
+    const stk_expert_cost *cost = &meter->costs[layer];
+    uint64_t group = 32 * (cost->up_neuron + cost->down_neuron) + cost->down_group;
+    count_read(s, scratch, layer, expert, meter->groups * group);
 }
 
 void stk_meter_layer(stk_session *s, uint32_t layer)

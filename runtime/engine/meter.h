@@ -22,6 +22,7 @@ stk_expert_cost stk_expert_cost_of(const stk_expert_layout *layout);
 // What one worker writes.
 typedef struct stk_meter_slot {
     _Alignas(64) uint64_t *active_neurons; // [layer]
+    uint64_t *node_bytes;                  // [node]: of experts that the node holds, read by it
     uint64_t last_ns;                      // end of its last phase
     stk_span *spans;                       // [spans_max], a ring
     uint64_t span_count;                   // ever written
@@ -29,7 +30,7 @@ typedef struct stk_meter_slot {
 
 typedef struct stk_meter {
     bool is_timing; // changes between forwards only
-    uint32_t worker_count, groups, spans_max;
+    uint32_t worker_count, node_count, groups, spans_max;
     uint64_t forward_bytes[STK_COMPONENT_COUNT];    // weights that every forward reads
     uint64_t token_operations[STK_COMPONENT_COUNT]; // dense products of one token
     stk_expert_cost *costs;                         // [layer]
@@ -40,7 +41,8 @@ typedef struct stk_meter {
     // [expert][group]: neurons of this layer that some row left active. Written between the
     // barriers of the experts' phase (relaxed; the barrier orders), read and cleared after it.
     _Atomic uint32_t *touched;
-    stk_meter_slot *slots; // [worker]
+    stk_meter_slot *slots;     // [worker]
+    stk_metrics_node *by_node; // [node], summed on read
     stk_metrics view;
 } stk_meter;
 
@@ -52,6 +54,9 @@ void stk_meter_close(stk_session *session);
 void stk_meter_begin(stk_session *session, stk_worker *worker);
 void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk_phase phase);
 
+// In the experts' phase: the gate weights of `groups` groups of `expert` were read.
+void stk_meter_gate(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
+                    uint32_t expert, uint32_t groups);
 // In the experts' phase: groups [begin, end) of `expert` were run for one row; scratch lists their
 // active neurons.
 void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scratch,

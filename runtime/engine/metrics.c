@@ -39,6 +39,31 @@ uint64_t stk_metrics_operations(const stk_metrics *metrics)
     return sum(metrics->operations);
 }
 
+double stk_metrics_own_fraction(const stk_metrics *metrics)
+{
+    uint64_t own = 0, all = 0;
+    for (uint32_t n = 0; n < metrics->node_count; n++) {
+        own += metrics->nodes[n].own_bytes;
+        all += metrics->nodes[n].own_bytes + metrics->nodes[n].other_bytes;
+    }
+    return all ? (double)own / (double)all : 1;
+}
+
+static void sum_nodes(const stk_session *s)
+{
+    const stk_meter *meter = s->meter;
+    const stk_nodes *nodes = stk_team_nodes(s->engine->team);
+    memset(meter->by_node, 0, meter->node_count * sizeof *meter->by_node);
+    for (uint32_t w = 0; w < meter->worker_count; w++)
+        for (uint32_t n = 0; n < meter->node_count; n++) {
+            uint64_t bytes = meter->slots[w].node_bytes[n];
+            if (stk_nodes_of_worker(nodes, w) == n)
+                meter->by_node[n].own_bytes += bytes;
+            else
+                meter->by_node[n].other_bytes += bytes;
+        }
+}
+
 const stk_metrics *stk_session_metrics(stk_session *s)
 {
     stk_meter *meter = s->meter;
@@ -51,6 +76,9 @@ const stk_metrics *stk_session_metrics(stk_session *s)
     view->expert_use = meter->expert_use;
     view->active_neurons = meter->active_neurons;
     view->busy_ns = (const uint64_t(*)[STK_PHASE_COUNT])meter->busy_ns;
+    sum_nodes(s);
+    view->nodes = meter->by_node;
+    view->node_count = meter->node_count;
     view->wait_ns = (const uint64_t(*)[STK_PHASE_COUNT])meter->wait_ns;
     uint64_t active = 0;
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
@@ -76,6 +104,7 @@ void stk_session_metrics_reset(stk_session *s)
     memset(meter->wait_ns, 0, (m->layer_count + 1) * sizeof *meter->wait_ns);
     for (uint32_t w = 0; w < meter->worker_count; w++) {
         memset(meter->slots[w].active_neurons, 0, m->layer_count * sizeof(uint64_t));
+        memset(meter->slots[w].node_bytes, 0, meter->node_count * sizeof(uint64_t));
         meter->slots[w].span_count = 0;
     }
 }

@@ -43,6 +43,13 @@ typedef enum stk_phase {
 const char *stk_component_name(stk_component component);
 const char *stk_phase_name(stk_phase phase);
 
+// Bytes of experts that a memory node holds, by who read them. Here a byte counts every time that a
+// worker reads it.
+typedef struct stk_metrics_node {
+    uint64_t own_bytes;   // workers of that node
+    uint64_t other_bytes; // workers of other nodes
+} stk_metrics_node;
+
 // Sums since the session was opened or its metrics were reset.
 typedef struct stk_metrics {
     uint64_t forwards;
@@ -52,6 +59,8 @@ typedef struct stk_metrics {
     uint32_t layer_count, expert_count, expert_used_count, ffn_width;
     const uint64_t *expert_use;     // [layer][expert]: tokens that chose it
     const uint64_t *active_neurons; // [layer]: over tokens and their chosen experts
+    const stk_metrics_node *nodes;  // [node_count]
+    uint32_t node_count;
     // Worker 0 only, while timing was on: [layer][phase], the phases outside layers in row
     // layer_count. Waiting is for the other workers, at the barrier that ends the phase.
     const uint64_t (*busy_ns)[STK_PHASE_COUNT];
@@ -60,6 +69,9 @@ typedef struct stk_metrics {
 
 uint64_t stk_metrics_bytes(const stk_metrics *metrics);      // of all components
 uint64_t stk_metrics_operations(const stk_metrics *metrics); // of all components
+// Of the bytes of experts, those read by workers of the node that holds them; 1 when none were
+// read.
+double stk_metrics_own_fraction(const stk_metrics *metrics);
 
 // One phase of one worker, on the monotonic clock.
 typedef struct stk_span {

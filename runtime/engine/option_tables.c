@@ -1,5 +1,6 @@
 #include "engine/option_tables.h"
 
+#include "base/nodes.h"
 #include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
@@ -21,8 +22,26 @@ static const stk_option engine_options[] = {
      .max = 4096,
      .unit = "N",
      .fallback = "auto",
-     .doc = "worker threads; auto is one per usable core",
+     .doc = "worker threads; auto is as planned, at most one per usable core",
      FIELD(stk_engine_options, thread_count)},
+    {.key = "cpu.nodes",
+     .flag = "nodes",
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .min = 1,
+     .max = STK_NODES_MAX,
+     .unit = "N",
+     .fallback = "auto",
+     .doc = "memory nodes to keep apart; auto is the machine's, 1 is none",
+     FIELD(stk_engine_options, node_count)},
+    {.key = "cpu.steal",
+     .flag = "steal",
+     .type = STK_OPTION_U32,
+     .max = 100,
+     .unit = "PERCENT",
+     .fallback = "3",
+     .doc = "share of expert work that idle memory nodes may take over",
+     FIELD(stk_engine_options, steal_percent)},
     {.key = "cpu.mask",
      .flag = "cpu-mask",
      .type = STK_OPTION_STRING,
@@ -99,9 +118,11 @@ static const stk_option memory_options[] = {
     {.key = "store.guess_layers",
      .flag = "guess-layers",
      .type = STK_OPTION_U32,
+     .has_auto = true,
+     .auto_value = UINT32_MAX,
      .max = 64,
      .unit = "N",
-     .fallback = "3",
+     .fallback = "auto",
      .doc = "layers ahead whose experts are guessed and read; 0 reads only what is chosen",
      FIELD(stk_engine_options, guess_layers)},
 };

@@ -96,6 +96,8 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->work = carve(c, m->expert_count, sizeof *s->work);
     s->work_ids = carve(c, 2 * (uint64_t)m->expert_count, sizeof *s->work_ids);
     s->work_weights = carve(c, m->expert_count, sizeof *s->work_weights);
+    s->work_rows = carve(c, m->expert_count, sizeof *s->work_rows);
+    s->guess_marks = carve(c, m->expert_count, sizeof *s->guess_marks);
     s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);

@@ -7,21 +7,26 @@
 #include "base/pages.h"
 #include "store/model_file.h"
 
-enum { TENSORS_PER_LAYER = 7, ALIGN = 64, ROWS_PER_TASK = 512 };
+enum { TENSORS_PER_LAYER = 7, ALIGN = 64, PAGE_BYTES = 4096, ROWS_PER_TASK = 512 };
 
-// One tensor to bring in: a matrix to pack, or a vector to turn into floats.
+// One thing to bring in: a node's part of a matrix to pack, or a vector to turn into floats.
 typedef struct item {
     const stk_gguf_tensor *tensor;
     stk_linear *linear;   // or
     const float **vector; // one of the two
     uint64_t at;          // in pages
-    uint32_t rows, cols;
+    uint32_t node, row_first;
+    uint32_t rows, cols; // of the part
     uint32_t first_task; // tasks are runs of ROWS_PER_TASK rows
 } item;
 
 typedef struct load_job {
-    item *items;
+    item *items; // by node
     uint32_t count, task_count;
+    const stk_nodes *nodes;
+    uint32_t node, node_count;             // the node being listed, and how many there are
+    uint64_t node_at[STK_NODES_MAX + 1];   // where its part of pages begins
+    uint32_t node_task[STK_NODES_MAX + 1]; // and its tasks
     uint8_t *pages;
     const stk_model_file *file;
     const stk_log *log;
@@ -30,16 +35,29 @@ typedef struct load_job {
     atomic_int status;
 } load_job;
 
+// The first row of a node's part.
+static uint32_t part_begin(const load_job *job, uint32_t node, uint32_t rows)
+{
+    uint32_t units = (rows + STK_PART_ROWS - 1) / STK_PART_ROWS;
+    uint32_t row = stk_nodes_share_begin(job->nodes, node, units) * STK_PART_ROWS;
+    return row < rows ? row : rows;
+}
+
 static void add_matrix(load_job *job, const stk_gguf_tensor *tensor, stk_linear *linear)
 {
+    uint32_t rows = (uint32_t)tensor->dims[1], begin = part_begin(job, job->node, rows);
     job->items[job->count++] = (item){.tensor = tensor,
                                       .linear = linear,
+                                      .node = job->node,
+                                      .row_first = begin,
                                       .cols = (uint32_t)tensor->dims[0],
-                                      .rows = (uint32_t)tensor->dims[1]};
+                                      .rows = part_begin(job, job->node + 1, rows) - begin};
 }
 
 static void add_vector(load_job *job, const stk_gguf_tensor *tensor, const float **vector)
 {
+    if (job->node > 0) // read by everybody, and short
+        return;
     job->items[job->count++] = (item){
         .tensor = tensor, .vector = vector, .cols = (uint32_t)tensor->dims[0], .rows = 1};
 }
@@ -75,10 +93,16 @@ static void list_items(load_job *job, const stk_model *model, stk_weights *w)
 }
 
 // Gives every item its place, and the tasks their numbers. Returns the bytes needed.
-static uint64_t place_items(load_job *job, uint64_t at)
+static uint64_t place_items(load_job *job)
 {
-    for (uint32_t i = 0; i < job->count; i++) {
+    uint64_t at = 0;
+    for (uint32_t i = 0, node = 0; i < job->count; i++) {
         item *it = &job->items[i];
+        for (; node < it->node; node++) {
+            at = (at + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+            job->node_at[node + 1] = at;
+            job->node_task[node + 1] = job->task_count;
+        }
         it->at = at;
         it->first_task = job->task_count;
         job->task_count += (it->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
@@ -87,6 +111,8 @@ static uint64_t place_items(load_job *job, uint64_t at)
                              : stk_dense_bytes(it->tensor->type, format_of(it), it->rows, it->cols);
         at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
+    job->node_at[job->node_count] = at;
+    job->node_task[job->node_count] = job->task_count;
     return at;
 }
 
@@ -94,8 +120,8 @@ static stk_status load_rows(load_job *job, const item *it, uint32_t begin, uint3
                             uint8_t *buffer)
 {
     uint64_t row_bytes = stk_type_row_bytes(it->tensor->type, it->cols);
-    stk_status status = stk_model_file_read(job->file, it->tensor, begin * row_bytes,
-                                            count * row_bytes, buffer);
+    stk_status status = stk_model_file_read(
+        job->file, it->tensor, (it->row_first + begin) * row_bytes, count * row_bytes, buffer);
     if (status != STK_OK)
         return status;
     if (it->vector)
@@ -123,8 +149,11 @@ static void load_worker(stk_worker *worker, void *argument)
     uint8_t *buffer = malloc(buffer_bytes(job));
     if (!buffer)
         atomic_store(&job->status, STK_NO_MEMORY);
-    uint32_t task, end, i = 0;
-    while (stk_worker_take(worker, job->task_count, 1, &task, &end)) {
+    uint32_t task, end, i = 0, first = job->node_task[worker->node];
+    uint32_t count = job->node_task[worker->node + 1] - first;
+    // Workers load what is their node's: where pages cannot be bound, first use places them.
+    while (stk_worker_take_from(worker, worker->node, count, 1, &task, &end)) {
+        task += first;
         if (job->cancel && atomic_load(job->cancel))
             atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
@@ -144,7 +173,7 @@ static void load_worker(stk_worker *worker, void *argument)
     free(buffer);
 }
 
-static void publish(const load_job *job, const stk_cpu *cpu)
+static void publish(const load_job *job, const stk_cpu *cpu, stk_linear_part *parts)
 {
     for (uint32_t i = 0; i < job->count; i++) {
         const item *it = &job->items[i];
@@ -153,34 +182,47 @@ static void publish(const load_job *job, const stk_cpu *cpu)
             continue;
         }
         stk_format format = format_of(it);
-        it->linear->matrix = (stk_matrix){it->tensor->type, format, it->rows, it->cols,
-                                          job->pages + it->at};
-        it->linear->matmul = stk_cpu_matmul(cpu, format, it->tensor->type);
+        stk_linear *linear = it->linear;
+        const uint8_t *data = it->rows ? job->pages + it->at : NULL;
+        if (it->node == 0) {
+            linear->matmul = stk_cpu_matmul(cpu, format, it->tensor->type);
+            linear->matrix = (stk_matrix){it->tensor->type, format, (uint32_t)it->tensor->dims[1],
+                                          it->cols, job->node_count == 1 ? data : NULL};
+            linear->part_count = job->node_count;
+            linear->parts = parts;
+            parts += job->node_count;
+        }
+        linear->parts[it->node] = (stk_linear_part){
+            {it->tensor->type, format, it->rows, it->cols, data}, it->row_first};
     }
 }
 
 // The list of everything to load, without places. False: no memory.
-static bool make_list(load_job *job, const stk_model *model, bool skips_embedding, stk_weights *w,
-                      stk_linear *embedding)
+static bool make_list(load_job *job, const stk_model *model, const stk_nodes *nodes,
+                      bool skips_embedding, stk_weights *w)
 {
+    job->nodes = nodes;
+    stk_nodes_list(nodes, &job->node_count);
     w->layers = calloc(model->layer_count, sizeof *w->layers);
-    job->items = calloc(model->layer_count * TENSORS_PER_LAYER + 3, sizeof *job->items);
+    job->items = calloc((model->layer_count * TENSORS_PER_LAYER + 3) * job->node_count,
+                        sizeof *job->items);
     if (!w->layers || !job->items)
         return false;
-    list_items(job, model, w);
-    if (has_own_embedding(model, skips_embedding))
-        add_matrix(job, model->token_embd, embedding);
+    for (; job->node < job->node_count; job->node++) {
+        list_items(job, model, w);
+        if (has_own_embedding(model, skips_embedding))
+            add_matrix(job, model->token_embd, &w->embedding);
+    }
     return true;
 }
 
-uint64_t stk_weights_bytes(const stk_model *model, bool skips_embedding)
+uint64_t stk_weights_bytes(const stk_model *model, const stk_nodes *nodes, bool skips_embedding)
 {
     stk_weights w = {0};
-    stk_linear embedding;
     load_job job = {0};
     uint64_t bytes = 0;
-    if (make_list(&job, model, skips_embedding, &w, &embedding))
-        bytes = place_items(&job, 0);
+    if (make_list(&job, model, nodes, skips_embedding, &w))
+        bytes = place_items(&job);
     free(job.items);
     free(w.layers);
     return bytes;
@@ -189,14 +231,17 @@ uint64_t stk_weights_bytes(const stk_model *model, bool skips_embedding)
 stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out)
 {
     const stk_model *model = options->model;
+    stk_nodes *nodes = stk_team_nodes(options->team);
     stk_weights w = {0};
     load_job job = {.log = options->log, .cancel = options->cancel};
     stk_model_file *file = NULL;
-    stk_linear embedding = {0};
     stk_status status = STK_NO_MEMORY;
-    if (!make_list(&job, model, options->skips_embedding, &w, &embedding))
+    if (!make_list(&job, model, nodes, options->skips_embedding, &w))
         goto done;
-    w.bytes = place_items(&job, 0);
+    w.parts = calloc(job.count, sizeof *w.parts);
+    if (!w.parts)
+        goto done;
+    w.bytes = place_items(&job);
     w.pages = stk_pages_alloc(w.bytes);
     if (!w.pages) {
         stk_error(options->log, "cannot reserve %.2f GiB for attention and head",
@@ -204,6 +249,10 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
         goto done;
     }
     job.pages = w.pages;
+    for (uint32_t n = 0; n < job.node_count; n++)
+        (void)stk_nodes_place(nodes, n, job.pages + job.node_at[n],
+                              job.node_at[n + 1] - job.node_at[n]);
+    memcpy(w.node_at, job.node_at, sizeof w.node_at);
     status = stk_model_file_open(options->gguf, options->direct, options->log, &file);
     if (status != STK_OK)
         goto done;
@@ -212,9 +261,9 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
     status = (stk_status)atomic_load(&job.status);
     if (status != STK_OK)
         goto done;
-    publish(&job, options->cpu);
-    w.embedding = has_own_embedding(model, options->skips_embedding) ? embedding.matrix
-                                                                     : w.head.matrix;
+    publish(&job, options->cpu, w.parts);
+    if (!has_own_embedding(model, options->skips_embedding))
+        w.embedding = w.head;
 
 done:
     stk_model_file_close(&file);
@@ -226,9 +275,28 @@ done:
     return status;
 }
 
+void stk_linear_multiply(const stk_linear *linear, const stk_act *acts, uint32_t count, float *y,
+                         size_t y_stride)
+{
+    for (uint32_t n = 0; n < linear->part_count; n++) {
+        const stk_linear_part *p = &linear->parts[n];
+        if (p->matrix.rows > 0)
+            linear->matmul(&p->matrix, 0, p->matrix.rows, acts, count, y + p->row_first, y_stride);
+    }
+}
+
+void stk_linear_dequantize_row(const stk_linear *linear, uint32_t row, float *out)
+{
+    const stk_linear_part *p = linear->parts;
+    while (row - p->row_first >= p->matrix.rows) // parts without rows are passed over
+        p++;
+    stk_matrix_dequantize_row(&p->matrix, row - p->row_first, out);
+}
+
 void stk_weights_free(stk_weights *weights)
 {
     free(weights->layers);
+    free(weights->parts);
     stk_pages_free(weights->pages, weights->bytes);
     memset(weights, 0, sizeof *weights);
 }

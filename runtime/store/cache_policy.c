@@ -15,14 +15,16 @@ static double decay(double half_life, uint32_t tokens)
     return exp2(-(double)tokens / half_life);
 }
 
-// Adds one use of `amount` to both rates.
+// Adds one use of `amount` by each of some tokens of a pass to both rates, as if they came evenly
+// spread over it.
 static void touch_amount(stk_usage *u, const stk_policy_clock *now, double amount)
 {
-    uint32_t age = now->token - u->last_token;
+    uint32_t age = now->token - u->last_token, step = now->step_tokens ? now->step_tokens : 1;
+    amount *= (now->use_tokens ? (double)now->use_tokens : 1) / (double)step;
     u->slow = (float)((double)u->slow * decay(HALF_LIFE_SLOW, age) +
-                      amount * (1 - decay(HALF_LIFE_SLOW, 1)));
+                      amount * (1 - decay(HALF_LIFE_SLOW, step)));
     u->fast = (float)((double)u->fast * decay(HALF_LIFE_FAST, age) +
-                      amount * (1 - decay(HALF_LIFE_FAST, 1)));
+                      amount * (1 - decay(HALF_LIFE_FAST, step)));
     u->last_token = now->token;
     u->last_use = now->use;
 }

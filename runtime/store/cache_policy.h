@@ -17,9 +17,11 @@ typedef struct stk_usage {
 } stk_usage;
 
 typedef struct stk_policy_clock {
-    uint32_t token; // tokens so far
-    uint64_t use;   // uses so far
-    uint32_t layer; // layer being computed
+    uint32_t token;       // tokens so far
+    uint32_t step_tokens; // of which the pass that is on computes; 0: one
+    uint32_t use_tokens;  // of these, how many share the use now recorded; 0: one
+    uint64_t use;         // uses so far
+    uint32_t layer;       // layer being computed
     uint32_t layer_count;
 } stk_policy_clock;
 

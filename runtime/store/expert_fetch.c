@@ -36,30 +36,59 @@ void stk_store_enqueue(stk_expert_store *s, uint32_t index, stk_want urgency)
     q->tail = index;
 }
 
-// A free slot, or that of the ready, unpinned expert least worth keeping; STK_NONE if all are busy.
-static int32_t take_slot(stk_expert_store *s)
+// How hard an entry is to give up, before its worth counts: what a sweep is still to reach would
+// be read again, and a guess was read for one of the very next layers.
+typedef enum hold { HOLD_LITTLE, HOLD_AHEAD, HOLD_GUESS } hold;
+
+static hold hold_of(const stk_expert_store *s, uint32_t index)
 {
-    if (s->slots_used < s->slot_limit)
-        return (int32_t)s->slots_used++;
+    if (s->entries[index].speculative)
+        return HOLD_GUESS;
+    return s->is_sweep && index / s->model->expert_count > s->clock.layer ? HOLD_AHEAD
+                                                                          : HOLD_LITTLE;
+}
+
+// For an entry the slot of the ready, unpinned expert least worth keeping, among those held up to
+// `most`.
+static int32_t choose_victim(const stk_expert_store *s, uint32_t entry, hold most)
+{
     int32_t victim = STK_NONE;
-    bool victim_guessed = true;
     double least = 0;
     for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++) {
         uint32_t owner = s->slot_entry[i];
-        if (owner == UINT32_MAX)
-            return (int32_t)i;
+        if (owner == UINT32_MAX || !stk_store_may_hold(s, i, entry))
+            continue;
         const stk_entry *e = &s->entries[owner];
         if (e->pins > 0 || atomic_load_explicit(&e->state, memory_order_relaxed) != STK_ENTRY_READY)
             continue;
+        hold held = hold_of(s, owner);
+        if (held > most)
+            continue;
         double worth = s->policy->worth(&e->usage, &s->clock, owner / s->model->expert_count);
-        // A guess was read for the very next layer: not to be lost before its turn.
-        if (victim == STK_NONE || e->speculative < victim_guessed ||
-            (e->speculative == victim_guessed && worth < least)) {
+        if (victim == STK_NONE || held < most || worth < least) {
             victim = (int32_t)i;
-            victim_guessed = e->speculative;
             least = worth;
+            most = held;
         }
     }
+    return victim;
+}
+
+// A slot for an entry: a free one, or one that an expert gives up; STK_NONE if all are busy. A
+// guess takes no slot from what is as likely to be needed.
+static int32_t take_slot(stk_expert_store *s, uint32_t entry)
+{
+    // With several nodes the next free slot may be another node's, and come to be used later.
+    while (s->slots_used < s->slot_limit) {
+        uint32_t fresh = s->slots_used++;
+        if (stk_store_may_hold(s, fresh, entry))
+            return (int32_t)fresh;
+    }
+    for (uint32_t i = 0; i < s->slots_used && i < s->slot_limit; i++)
+        if (s->slot_entry[i] == UINT32_MAX && stk_store_may_hold(s, i, entry))
+            return (int32_t)i;
+    bool guessed = s->entries[entry].urgency == STK_WANT_SPECULATIVE;
+    int32_t victim = choose_victim(s, entry, guessed ? HOLD_LITTLE : HOLD_GUESS);
     if (victim != STK_NONE) {
         stk_entry *e = &s->entries[s->slot_entry[victim]];
         atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
@@ -119,6 +148,33 @@ static uint8_t *free_staging(const stk_expert_store *s)
     return NULL;
 }
 
+static bool is_in_sidecar(const stk_expert_store *s, uint32_t index)
+{
+    return s->sidecar && stk_sidecar_has(s->sidecar, index);
+}
+
+// The first expert of a queue, from `index` on, that has a slot to go to, and that slot;
+// UINT32_MAX: none, or no staging for it. An expert whose memory node is busy does not hold up
+// those of other nodes.
+static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *slot)
+{
+    uint64_t busy_nodes = 0;
+    for (; index != UINT32_MAX; index = s->entries[index].next) {
+        uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
+        if (busy_nodes & node)
+            continue;
+        if (!is_in_sidecar(s, index) && !free_staging(s))
+            return UINT32_MAX;
+        *slot = take_slot(s, index);
+        if (*slot != STK_NONE)
+            return index;
+        if (!s->slot_at)
+            return UINT32_MAX;
+        busy_nodes |= node;
+    }
+    return UINT32_MAX;
+}
+
 // Starts loading the most urgent queued expert. NULL: none, or no slot or staging for it.
 static stk_load *begin_load(stk_expert_store *s)
 {
@@ -139,10 +195,9 @@ static stk_load *begin_load(stk_expert_store *s)
             (urgency == STK_WANT_SPECULATIVE &&
              (idle <= STK_STAGING_COUNT / 2 || s->in_flight > SPECULATIVE_READS_MAX)))
             continue;
-        bool from_sidecar = s->sidecar && stk_sidecar_has(s->sidecar, index);
-        uint8_t *staging = from_sidecar ? NULL : free_staging(s);
-        int32_t slot = from_sidecar || staging ? take_slot(s) : STK_NONE;
-        if (slot == STK_NONE)
+        int32_t slot = STK_NONE;
+        index = first_with_slot(s, index, &slot);
+        if (index == UINT32_MAX)
             return NULL;
         stk_entry *e = &s->entries[index];
         stk_store_unlink(s, index);
@@ -150,9 +205,12 @@ static stk_load *begin_load(stk_expert_store *s)
         e->load = (int32_t)(load - s->loads);
         s->slot_entry[slot] = index;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        *load = (stk_load){
-            .busy = true, .entry = index, .from_sidecar = from_sidecar, .staging = staging};
-        plan_load(s, load, index, s->slots + (uint64_t)slot * s->slot_bytes);
+        bool from_sidecar = is_in_sidecar(s, index);
+        *load = (stk_load){.busy = true,
+                           .entry = index,
+                           .from_sidecar = from_sidecar,
+                           .staging = from_sidecar ? NULL : free_staging(s)};
+        plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
     return NULL;
@@ -214,7 +272,7 @@ static int make_ready(stk_expert_store *s, const stk_load *load)
 {
     stk_entry *e = &s->entries[load->entry];
     uint32_t layer = load->entry / s->model->expert_count;
-    uint8_t *slot = s->slots + (uint64_t)e->slot * s->slot_bytes;
+    uint8_t *slot = stk_store_slot(s, (uint32_t)e->slot);
     if (load->from_sidecar) {
         if (!e->verified && !stk_sidecar_verify(s->sidecar, load->entry, slot))
             return EILSEQ;

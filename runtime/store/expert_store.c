@@ -24,7 +24,7 @@ uint32_t stk_expert_store_slots_min(const stk_model *model)
     return model->expert_used_count + 1;
 }
 
-static uint64_t staging_bytes(const stk_model *model)
+uint64_t stk_store_staging_bytes(const stk_model *model)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
@@ -38,7 +38,7 @@ static uint64_t staging_bytes(const stk_model *model)
 uint64_t stk_expert_store_overhead_bytes(const stk_model *model)
 {
     uint64_t entries = (uint64_t)model->layer_count * model->expert_count;
-    return STK_STAGING_COUNT * staging_bytes(model) + entries * (sizeof(stk_entry) + 16);
+    return STK_STAGING_COUNT * stk_store_staging_bytes(model) + entries * (sizeof(stk_entry) + 16);
 }
 
 uint64_t stk_expert_store_unused_bytes(const stk_expert_store *s)
@@ -59,67 +59,7 @@ bool stk_expert_store_is_resident(const stk_expert_store *store)
 
 static stk_expert expert_in_slot(const stk_expert_store *s, uint32_t layer, uint32_t slot)
 {
-    return stk_expert_at(&s->layouts[layer], s->slots + slot * s->slot_bytes);
-}
-
-// ---- loading everything ----
-
-typedef struct load_all_job {
-    stk_expert_store *store;
-    const atomic_int *cancel;
-    uint64_t source_bytes;
-    atomic_uint loaded;
-    atomic_int status;
-} load_all_job;
-
-static stk_status load_expert(stk_expert_store *s, uint32_t index, uint8_t *buffer)
-{
-    uint32_t layer = index / s->model->expert_count, expert = index % s->model->expert_count;
-    const stk_layer *l = &s->model->layers[layer];
-    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
-    const uint8_t *slices[3];
-    for (int i = 0; i < 3; i++) {
-        uint64_t bytes = tensors[i]->size_bytes / s->model->expert_count;
-        stk_status status = stk_model_file_read(s->file, tensors[i], expert * bytes, bytes, buffer);
-        if (status != STK_OK)
-            return status;
-        slices[i] = buffer;
-        buffer += bytes;
-    }
-    stk_expert_pack(&s->layouts[layer], slices[0], slices[1], slices[2],
-                    s->slots + index * s->slot_bytes);
-    return STK_OK;
-}
-
-static void load_all_worker(stk_worker *worker, void *argument)
-{
-    load_all_job *job = argument;
-    uint8_t *buffer = malloc(job->source_bytes);
-    if (!buffer)
-        atomic_store(&job->status, STK_NO_MEMORY);
-    uint32_t total = job->store->slot_count, index, end;
-    while (stk_worker_take(worker, total, 1, &index, &end)) {
-        if (job->cancel && atomic_load(job->cancel))
-            atomic_store(&job->status, STK_CANCELLED);
-        if (atomic_load(&job->status) != STK_OK)
-            break;
-        stk_status status = load_expert(job->store, index, buffer);
-        if (status != STK_OK)
-            atomic_store(&job->status, (int)status);
-        uint32_t loaded = atomic_fetch_add(&job->loaded, 1) + 1;
-        if (worker->index == 0 || loaded == total)
-            stk_progress(job->store->log, "loading experts", loaded, total);
-    }
-    free(buffer);
-}
-
-static stk_status load_all(stk_expert_store *s, const stk_expert_store_options *options)
-{
-    load_all_job job = {
-        .store = s, .cancel = options->cancel, .source_bytes = staging_bytes(s->model)};
-    stk_team_run(options->team, load_all_worker, &job);
-    s->slots_used = s->slot_count;
-    return (stk_status)atomic_load(&job.status);
+    return stk_expert_at(&s->layouts[layer], stk_store_slot(s, slot));
 }
 
 // ---- open and close ----
@@ -149,7 +89,7 @@ static stk_status take_tables(stk_expert_store *s)
     uint32_t total = s->model->layer_count * s->model->expert_count;
     s->entries = calloc(total, sizeof *s->entries);
     s->slot_entry = malloc(s->slot_count * sizeof *s->slot_entry);
-    s->staging_bytes = staging_bytes(s->model);
+    s->staging_bytes = stk_store_staging_bytes(s->model);
     s->staging = stk_pages_alloc(STK_STAGING_COUNT * s->staging_bytes);
     if (!s->entries || !s->slot_entry || !s->staging)
         return STK_NO_MEMORY;
@@ -236,9 +176,11 @@ stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_ex
     }
     status = take_slots(s, options->cache_bytes);
     if (status == STK_OK)
+        status = stk_store_divide(s, options->team);
+    if (status == STK_OK)
         status = stk_model_file_open(s->gguf, options->direct, s->log, &s->file);
     if (status == STK_OK)
-        status = s->resident ? load_all(s, options) : open_streaming(s, options);
+        status = s->resident ? stk_store_load_all(s, options) : open_streaming(s, options);
     if (status != STK_OK)
         goto err_close;
     s->stats.slot_count = s->slot_count;
@@ -263,6 +205,8 @@ void stk_expert_store_close(stk_expert_store **store)
     stk_model_file_close(&s->file);
     stk_pages_free(s->staging, STK_STAGING_COUNT * s->staging_bytes);
     stk_pages_free(s->slots, s->slots_size);
+    free(s->slot_at);
+    free(s->node_of);
     free(s->slot_entry);
     free(s->entries);
     free(s->layouts);
@@ -275,7 +219,8 @@ void stk_expert_store_close(stk_expert_store **store)
 // ---- use ----
 
 // Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
-static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_want kind)
+static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, uint32_t rows,
+                         stk_want kind)
 {
     stk_entry *e = &s->entries[index];
     int state = atomic_load_explicit(&e->state, memory_order_relaxed);
@@ -285,6 +230,7 @@ static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, stk_
     s->stats.speculative_used += e->speculative && state != STK_ENTRY_ABSENT;
     e->speculative = false;
     s->clock.use++;
+    s->clock.use_tokens = rows;
     s->policy->touch(&e->usage, &s->clock, weight);
     if (state == STK_ENTRY_ABSENT || state == STK_ENTRY_FAILED) {
         atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
@@ -342,7 +288,8 @@ static void drop_guesses(stk_expert_store *s, uint32_t layer)
 }
 
 void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *experts,
-                           const float *weights, uint32_t count, stk_want kind)
+                           const float *weights, const uint32_t *rows, uint32_t count,
+                           stk_want kind)
 {
     if (s->resident)
         return;
@@ -358,7 +305,7 @@ void stk_expert_store_want(stk_expert_store *s, uint32_t layer, const uint32_t *
             continue;
         }
         if (kind == STK_WANT_EXACT || e->pins == 0)
-            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, kind);
+            work |= want_exactly(s, index, weights ? weights[i] : 1.0f, rows ? rows[i] : 1, kind);
         work |= make_urgent(s, index, kind);
     }
     if (kind == STK_WANT_EXACT)
@@ -453,7 +400,7 @@ static bool drop_slots(stk_expert_store *s)
         e->speculative = false;
         s->slot_entry[i] = UINT32_MAX;
         s->stats.evictions++;
-        stk_pages_discard(s->slots + i * s->slot_bytes, s->slot_bytes);
+        stk_pages_discard(stk_store_slot(s, i), s->slot_bytes);
     }
     return all;
 }
@@ -464,6 +411,8 @@ static uint32_t limit_slots(stk_expert_store *s)
     uint32_t least = stk_expert_store_slots_min(s->model);
     uint32_t limit = s->slots_allowed < s->slots_lent ? s->slots_allowed : s->slots_lent;
     limit = limit < s->slot_count ? limit : s->slot_count;
+    if (s->slot_at && least < s->node_count) // one for each
+        least = s->node_count;
     s->slot_limit = limit < least ? least : limit;
     while (!drop_slots(s)) // a guess
         pthread_cond_wait(&s->arrived, &s->lock);
@@ -495,6 +444,8 @@ void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)
 {
     pthread_mutex_lock(&s->lock);
     s->clock.token += tokens;
+    s->clock.step_tokens = tokens;
+    s->is_sweep = tokens * s->model->expert_used_count >= s->model->expert_count;
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -70,8 +70,10 @@ bool stk_expert_store_is_resident(const stk_expert_store *store);
 // Says that `count` experts of a layer are wanted. DEMAND and EXACT pin each until one release;
 // DEMAND for an expert already wanted only makes it urgent and pins nothing.
 // weights[count] are the router's, for the policy's scores; NULL counts every use the same.
+// rows[count]: of the tokens of the last tick, how many use each; NULL: one.
 void stk_expert_store_want(stk_expert_store *store, uint32_t layer, const uint32_t *experts,
-                           const float *weights, uint32_t count, stk_want kind);
+                           const float *weights, const uint32_t *rows, uint32_t count,
+                           stk_want kind);
 // The expert, if it is there: STK_OK fills *out, valid until its release. STK_PENDING: being read.
 // STK_IO: its read failed, which was logged.
 STK_CHECKED stk_status stk_expert_store_poll(stk_expert_store *store, uint32_t layer,
@@ -84,6 +86,13 @@ void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
 void stk_expert_store_notify(stk_expert_store *store);
 
+// With several memory nodes (those of the team), an expert has a home: it is kept in a slot of that
+// node, for its workers. Nodes have about the same number of a layer's experts per worker.
+uint32_t stk_expert_store_node(const stk_expert_store *store, uint32_t layer, uint32_t expert);
+// Where the pages of a node's slots are. Nothing is found with one node.
+stk_nodes_found stk_expert_store_find(const stk_expert_store *store, const stk_nodes *nodes,
+                                      uint32_t node);
+
 // Changes how many slots are in use, at most those taken at open and at least the minimum; the
 // memory of the others goes back to the system, after waiting for reads into it. Call between
 // forward passes. Returns the number.
@@ -91,7 +100,8 @@ uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count
 // A second such limit, for those who share memory with the slots; the smaller one holds.
 void stk_expert_store_lend(stk_expert_store *store, uint32_t slot_count);
 
-// Marks the beginning of the next token(s), the policies' clock.
+// Marks the beginning of the next token(s), the policies' clock. While a pass over enough tokens to
+// need most experts of every layer is on, what it has passed makes room before what is to come.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);
 
 typedef struct stk_expert_store_stats {

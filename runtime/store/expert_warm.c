@@ -10,12 +10,12 @@ void stk_store_load_usage(stk_expert_store *s)
     uint32_t layers = s->model->layer_count, experts = s->model->expert_count;
     size_t count = (size_t)layers * experts;
     float *rates = malloc(count * sizeof *rates);
-    if (rates &&
-        stk_usage_file_read(s->usage_path, layers, experts, s->log, rates, &s->clock.token))
-        for (size_t i = 0; i < count; i++) {
-            s->entries[i].usage.slow = rates[i];
-            s->entries[i].usage.last_token = s->clock.token;
-        }
+    uint32_t tokens = rates ? stk_usage_read(s->usage_path, layers, experts, s->log, rates) : 0;
+    s->clock.token = tokens < STK_USAGE_TOKENS_MAX ? tokens : STK_USAGE_TOKENS_MAX;
+    for (size_t i = 0; i < count && tokens > 0; i++) {
+        s->entries[i].usage.slow = rates[i];
+        s->entries[i].usage.last_token = s->clock.token;
+    }
     free(rates);
 }
 
@@ -29,7 +29,7 @@ void stk_store_save_usage(const stk_expert_store *s)
     // Rates as of now, whenever each was last touched.
     for (size_t i = 0; i < count; i++)
         rates[i] = stk_usage_slow(&s->entries[i].usage, &s->clock);
-    stk_usage_file_write(s->usage_path, layers, experts, s->log, rates, s->clock.token);
+    stk_usage_write(s->usage_path, layers, experts, s->log, rates, s->clock.token);
     free(rates);
 }
 

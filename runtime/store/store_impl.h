@@ -82,7 +82,14 @@ struct stk_expert_store {
     uint32_t slots_allowed, slots_lent;
     uint8_t *slots;
     uint64_t slots_size;
-    uint32_t *slot_entry; // [slot_count], UINT32_MAX: free
+    // With several memory nodes: slot i, and entry i, belong to node_of[i]; a node's slots lie side
+    // by side, slot i at place slot_at[i]. NULL with one node, and for slot_at also when there are
+    // too few slots to divide.
+    uint8_t *node_of;  // [layer_count * expert_count]
+    uint32_t *slot_at; // [slot_count]
+    uint32_t node_count;
+    uint32_t node_first[STK_NODES_MAX + 1]; // each node's first place
+    uint32_t *slot_entry;                   // [slot_count], UINT32_MAX: free
 
     pthread_mutex_t lock; // guards what follows
     pthread_cond_t arrived;
@@ -95,6 +102,7 @@ struct stk_expert_store {
     uint32_t staging_count; // of STK_STAGING_COUNT buffers, those in use
     const stk_cache_policy *policy;
     stk_policy_clock clock;
+    bool is_sweep; // the pass that is on needs most experts of every layer
     stk_expert_store_stats stats;
     uint32_t in_flight;
 
@@ -116,6 +124,25 @@ void stk_store_unlink(stk_expert_store *s, uint32_t entry);
 // The I/O source.
 bool stk_store_next_read(void *store, stk_read *out);
 void stk_store_read_done(void *store, const stk_read *read, int error);
+
+// expert_load.c: statuses of stk_expert_store_open.
+stk_status stk_store_load_all(stk_expert_store *s, const stk_expert_store_options *options);
+// One staging buffer: an expert's three slices.
+uint64_t stk_store_staging_bytes(const stk_model *model);
+
+// expert_nodes.c: deals slots and experts to memory nodes, and asks for their pages. STK_NO_MEMORY.
+stk_status stk_store_divide(stk_expert_store *s, stk_team *team);
+
+static inline uint8_t *stk_store_slot(const stk_expert_store *s, uint32_t slot)
+{
+    return s->slots + (s->slot_at ? s->slot_at[slot] : slot) * s->slot_bytes;
+}
+
+// Whether an entry may live in a slot: on its own node.
+static inline bool stk_store_may_hold(const stk_expert_store *s, uint32_t slot, uint32_t entry)
+{
+    return !s->slot_at || s->node_of[slot] == s->node_of[entry];
+}
 
 static inline uint32_t stk_store_entry(const stk_expert_store *s, uint32_t layer, uint32_t expert)
 {

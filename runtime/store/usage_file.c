@@ -1,8 +1,8 @@
 #include "store/usage_file.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
@@ -25,41 +25,29 @@ static uint64_t hash_of(const usage_header *h, const float *rates, size_t bytes)
     return XXH3_64bits_withSeed(rates, bytes, XXH3_64bits(h, sizeof *h));
 }
 
-static bool read_from(FILE *f, const usage_header *want, float *rates, size_t count,
-                      uint32_t *tokens)
-{
-    usage_header h;
-    uint64_t hash;
-    if (fread(&h, sizeof h, 1, f) != 1 || memcmp(h.magic, want->magic, sizeof h.magic) != 0 ||
-        h.version != want->version || h.layer_count != want->layer_count ||
-        h.expert_count != want->expert_count || fread(rates, sizeof *rates, count, f) != count ||
-        fread(&hash, sizeof hash, 1, f) != 1 || hash != hash_of(&h, rates, count * sizeof *rates))
-        return false;
-    *tokens = h.tokens < STK_USAGE_TOKENS_MAX ? h.tokens : STK_USAGE_TOKENS_MAX;
-    return true;
-}
-
-bool stk_usage_file_read(const char *path, uint32_t layer_count, uint32_t expert_count,
-                         const stk_log *log, float *rates, uint32_t *tokens)
+uint32_t stk_usage_read(const char *path, uint32_t layer_count, uint32_t expert_count,
+                        const stk_log *log, float *rates)
 {
     size_t count = (size_t)layer_count * expert_count;
-    usage_header want = header_of(layer_count, expert_count);
+    usage_header want = header_of(layer_count, expert_count), h;
+    uint64_t hash;
     FILE *f = fopen(path, "re");
     if (!f)
-        return false;
-    float *read = malloc(count * sizeof *read);
-    bool good = read && read_from(f, &want, read, count, tokens);
-    if (good)
-        memcpy(rates, read, count * sizeof *rates);
-    else
-        stk_info(log, "%s: not a record of this model's experts; ignored", path);
+        return 0;
+    bool is_good = fread(&h, sizeof h, 1, f) == 1 &&
+                   memcmp(h.magic, want.magic, sizeof h.magic) == 0 && h.version == want.version &&
+                   h.layer_count == layer_count && h.expert_count == expert_count &&
+                   fread(rates, sizeof *rates, count, f) == count &&
+                   fread(&hash, sizeof hash, 1, f) == 1 &&
+                   hash == hash_of(&h, rates, count * sizeof *rates);
     fclose(f);
-    free(read);
-    return good;
+    if (!is_good)
+        stk_info(log, "%s: not a record of this model's experts; ignored", path);
+    return is_good ? h.tokens : 0;
 }
 
-void stk_usage_file_write(const char *path, uint32_t layer_count, uint32_t expert_count,
-                          const stk_log *log, const float *rates, uint32_t tokens)
+void stk_usage_write(const char *path, uint32_t layer_count, uint32_t expert_count,
+                     const stk_log *log, const float *rates, uint32_t tokens)
 {
     char partial[4096 + 32];
     size_t count = (size_t)layer_count * expert_count;

@@ -6,18 +6,17 @@
 #define STK_STORE_USAGE_FILE_H
 
 #include "base/log.h"
-#include <stdbool.h>
 #include <stdint.h>
 
-enum { STK_USAGE_TOKENS_MAX = 512 }; // older runs weigh at most as much as this many tokens
+enum { STK_USAGE_TOKENS_MAX = 512 }; // earlier runs should weigh at most as much as so many tokens
 
-// Fills rates[layer_count][expert_count] and *tokens. False: there is none, or it is of another
-// model (said at info); nothing was written then.
-bool stk_usage_file_read(const char *path, uint32_t layer_count, uint32_t expert_count,
-                         const stk_log *log, float *rates, uint32_t *tokens);
+// Fills rates[layer_count][expert_count]. Returns the tokens they are of; 0: there is none, or it
+// is of another model (said at info), and rates may hold anything.
+uint32_t stk_usage_read(const char *path, uint32_t layer_count, uint32_t expert_count,
+                        const stk_log *log, float *rates);
 
 // Replaces the file at once. A failure is no reason to complain (debug): the next run starts cold.
-void stk_usage_file_write(const char *path, uint32_t layer_count, uint32_t expert_count,
-                          const stk_log *log, const float *rates, uint32_t tokens);
+void stk_usage_write(const char *path, uint32_t layer_count, uint32_t expert_count,
+                     const stk_log *log, const float *rates, uint32_t tokens);
 
 #endif

@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int lines = 0;
     const stk_log log = {.write = count_line, .user = &lines, .level_max = STK_LOG_DEBUG};
     const stk_option_binding binding = {&table, &f};
-    const stk_config_options config_options = {&binding, 1, NULL};
+    const stk_config_options config_options = {
+        .bindings = &binding, .binding_count = 1, .known = NULL};
     stk_config *config = NULL;
     stk_status status = stk_config_parse("fuzz.yaml", (const char *)data, size, &config_options,
                                          &log, &config);

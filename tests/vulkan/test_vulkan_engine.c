@@ -212,7 +212,6 @@ static void test_usage_chooses(void **state)
                                   .device = "vulkan",
                                   .gpu_experts_percent = 25};
     float rates[64 * 256];
-    uint32_t tokens = 0;
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     uint32_t layers = stk_engine_model(engine)->layer_count;
     uint32_t experts = stk_engine_model(engine)->expert_count;
@@ -223,15 +222,14 @@ static void test_usage_chooses(void **state)
     assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
     stk_session_close(&session);
     stk_engine_close(&engine);
-    assert_true(stk_usage_file_read(path, layers, experts, NULL, rates, &tokens));
-    assert_int_equal(tokens, 1);
+    assert_int_equal(stk_usage_read(path, layers, experts, NULL, rates), 1);
     float used = 0;
     for (uint32_t i = 0; i < layers * experts; i++)
         used += rates[i] > 0 ? 1.0f : 0.0f;
     assert_true(used > 0);
     for (uint32_t i = 0; i < layers * experts; i++) // the last ones, and most of all the very last
         rates[i] = (float)(i % experts) / 1024;
-    stk_usage_file_write(path, layers, experts, NULL, rates, 100);
+    stk_usage_write(path, layers, experts, NULL, rates, 100);
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     for (uint32_t layer = 0; layer < layers; layer++)
         for (uint32_t e = 0; e < experts; e++)

@@ -1,0 +1,172 @@
+#include "cli/plan_facts.h"
+
+#include "cli/probe_run.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Where nothing was measured: an ordinary desktop of some years ago.
+static const double ASSUMED_NODE_BYTES_PER_S = 20e9, ASSUMED_THREAD_BYTES_PER_S = 8e9;
+static const double ASSUMED_FAR_BYTES_PER_S = 8e9; // memory without cores of its own
+static const double ASSUMED_DECODE_MACS = 15e9, ASSUMED_PREFILL_MACS = 50e9;
+static const double ASSUMED_DISK_BYTES_PER_S = 1e9, ASSUMED_DISK_LATENCY_S = 120e-6;
+// Two cores meet in a microsecond or so; every further one adds a cache line's way.
+static const double BARRIER_S = 1.0e-6, BARRIER_WORKER_S = 0.05e-6;
+
+static double mib(uint64_t mib_s)
+{
+    return (double)mib_s * 0x1p20;
+}
+
+// The best that anybody reads from node `to`; its own cores first.
+static const stk_probe_read *find_read(const stk_probe_results *results, uint32_t to)
+{
+    const stk_probe_read *best = NULL;
+    for (uint32_t i = 0; results && i < results->read_count; i++) {
+        const stk_probe_read *r = &results->reads[i];
+        if (r->to_node == to && (!best || r->from_node == to ||
+                                 (best->from_node != to && r->read_mib_s > best->read_mib_s)))
+            best = r;
+    }
+    return best;
+}
+
+static void add_node(const stk_machine *machine, const stk_memory_node *node, uint32_t index,
+                     const stk_probe_results *results, stk_plan_facts *out)
+{
+    stk_plan_machine *m = &out->machine;
+    stk_plan_node *n = &m->nodes[m->node_count++];
+    const stk_probe_read *read = find_read(results, index);
+    uint64_t firmware_mib_s = stk_machine_bandwidth_mib_s(machine, index, index);
+    *n = (stk_plan_node){.core_count = node->core_count,
+                         .memory_bytes = node->memory_bytes,
+                         .read_bytes_per_s = node->core_count ? ASSUMED_NODE_BYTES_PER_S
+                                                              : ASSUMED_FAR_BYTES_PER_S,
+                         .one_bytes_per_s = ASSUMED_THREAD_BYTES_PER_S};
+    if (read && read->read_mib_s && read->one_thread_mib_s) {
+        n->read_bytes_per_s = mib(read->read_mib_s);
+        n->one_bytes_per_s = mib(read->one_thread_mib_s);
+        out->has_memory_probe = true;
+    } else if (firmware_mib_s) {
+        n->read_bytes_per_s = mib(firmware_mib_s);
+    }
+    // Eight cores read no more than all cores do.
+    if (n->one_bytes_per_s > n->read_bytes_per_s)
+        n->one_bytes_per_s = n->read_bytes_per_s;
+}
+
+void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
+                       const stk_probe_disk *disk, stk_plan_facts *out)
+{
+    uint32_t count;
+    const stk_memory_node *nodes = stk_machine_nodes(machine, &count);
+    const stk_limits *limits = stk_machine_limits(machine);
+    *out = (stk_plan_facts){.is_this = stk_machine_is_this(machine),
+                            .cpu_quota = limits->cpu_quota};
+    stk_plan_machine *m = &out->machine;
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < count && m->node_count < STK_PLAN_NODES_MAX; i++)
+        if (nodes[i].memory_bytes || nodes[i].core_count) {
+            add_node(machine, &nodes[i], i, results, out);
+            all += nodes[i].memory_bytes;
+        }
+    stk_machine_cores(machine, &out->cores);
+    m->worker_max = stk_machine_worker_count(machine);
+    m->memory_available_bytes = limits->memory_available_bytes < all || all == 0
+                                    ? limits->memory_available_bytes
+                                    : all;
+    m->memory_hard_bytes = limits->memory_limit_bytes < all ? limits->memory_limit_bytes : all;
+    m->decode_macs_per_s = ASSUMED_DECODE_MACS;
+    m->prefill_macs_per_s = ASSUMED_PREFILL_MACS;
+    if (results && results->decode_rate.thread_count && results->decode_rate.all_per_s > 0) {
+        m->decode_macs_per_s = results->decode_rate.all_per_s / results->decode_rate.thread_count;
+        m->prefill_macs_per_s = results->prefill_rate.all_per_s /
+                                results->prefill_rate.thread_count;
+        out->measured_at = results->measured_at;
+    }
+    m->barrier_s = BARRIER_S + BARRIER_WORKER_S * m->worker_max;
+    m->disk_bytes_per_s = ASSUMED_DISK_BYTES_PER_S;
+    m->disk_latency_s = ASSUMED_DISK_LATENCY_S;
+    if (disk && disk->random_1mib_mib_s) {
+        m->disk_bytes_per_s = mib(disk->random_1mib_mib_s);
+        m->disk_latency_s = (double)disk->random_4kib_latency_ns * 1e-9;
+        out->has_disk_probe = true;
+    }
+}
+
+void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info)
+{
+    stk_plan_machine *m = &facts->machine;
+    if (m->gpu_count == STK_PLAN_GPUS_MAX || !info->usable)
+        return;
+    bool is_discrete = info->kind == STK_VK_DISCRETE;
+    uint64_t bytes = info->has_budget ? info->local_free_bytes : info->local_bytes;
+    stk_plan_gpu *g = &m->gpus[m->gpu_count++];
+    *g = (stk_plan_gpu){.is_integrated = info->unified || info->kind == STK_VK_CPU,
+                        .memory_bytes = bytes / 10 * 9,
+                        .read_bytes_per_s = is_discrete ? 250e9 : m->nodes[0].read_bytes_per_s,
+                        .operations_per_s = is_discrete ? 5e12 : 500e9,
+                        .submit_s = is_discrete ? 80e-6 : 60e-6};
+    if (info->kind == STK_VK_CPU) // the same cores, with more in between
+        g->operations_per_s = m->decode_macs_per_s / 4;
+    snprintf(g->name, sizeof g->name, "%.63s", info->name);
+}
+
+static void add_gpus(const char *device, const stk_log *log, stk_plan_facts *out)
+{
+    stk_vk_device_info *infos = calloc(STK_VK_DEVICES_MAX, sizeof *infos);
+    uint32_t count = 0, index;
+    const char *choice = strncmp(device, "vulkan:", 7) == 0 ? device + 7 : NULL;
+    if (infos && stk_vk_devices(log, infos, &count) == STK_OK &&
+        stk_vk_choose(infos, count, choice, log, &index) == STK_OK)
+        stk_plan_facts_add_gpu(out, &infos[index]);
+    free(infos);
+}
+
+// What was measured of this machine, and measures the rest if asked.
+static stk_status measure(const stk_plan_facts_options *o, const stk_machine *machine,
+                          const stk_log *log, stk_plan_facts *out)
+{
+    stk_probe_results results = {0};
+    stk_block_device device;
+    bool is_new = false;
+    stk_status status = stk_block_device_of_path(o->path, log, &device);
+    if (status != STK_OK)
+        return status;
+    char *cache = stk_probe_cache_path();
+    bool is_known = cache && stk_probe_cache_load(cache, machine, log, &results);
+    bool is_missing = results.read_count == 0 ||
+                      (device.kind != STK_BLOCK_NONE && !stk_probe_results_disk(&results, &device));
+    if (o->is_refreshed || (o->measures && (!is_known || is_missing))) {
+        stk_warn(log, "measuring this machine, a few seconds%s",
+                 o->is_refreshed ? "" : "; it is remembered (stoker topo --probe takes longer)");
+        const stk_probe_run_options run = {
+            .path = o->path, .is_quick = true, .is_refreshed = o->is_refreshed};
+        status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
+    }
+    if (status == STK_OK && is_new && cache)
+        stk_probe_cache_store(cache, machine, &results, log);
+    if (status == STK_OK)
+        stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), out);
+    stk_probe_results_free(&results);
+    free(cache);
+    return status;
+}
+
+stk_status stk_plan_facts_find(const stk_plan_facts_options *o, const stk_log *log,
+                               stk_plan_facts *out)
+{
+    const stk_machine_options options = {.topology = o->topology};
+    stk_machine *machine = NULL;
+    stk_status status = stk_machine_open(&options, log, &machine);
+    if (status != STK_OK)
+        return status;
+    if (stk_machine_is_this(machine))
+        status = measure(o, machine, log, out);
+    else
+        stk_plan_facts_of(machine, NULL, NULL, out);
+    if (status == STK_OK && out->is_this && o->device && strcmp(o->device, "cpu") != 0)
+        add_gpus(o->device, log, out);
+    stk_machine_close(&machine);
+    return status;
+}

@@ -1,0 +1,28 @@
+// cli/plan_show.h: a plan as a table or JSON, and what became of its prediction.
+#ifndef STK_CLI_PLAN_SHOW_H
+#define STK_CLI_PLAN_SHOW_H
+
+#include "cli/arguments.h"
+#include "cli/plan_facts.h"
+#include "engine/metrics.h"
+#include "scheduler/plan.h"
+
+typedef struct stk_plan_shown {
+    const stk_plan *plan;
+    const stk_plan_model *model;
+    const stk_plan_facts *facts;
+    const stk_argument_origins *origins;
+    const char *model_name, *config_path; // NULL: no file
+} stk_plan_shown;
+
+void stk_plan_print_text(const stk_plan_shown *shown, bool explains); // to standard output
+// Prints one object and a newline. 0, or ENOMEM.
+STK_CHECKED int stk_plan_print_json(const stk_plan_shown *shown);
+
+// Logs at info, stage by stage, what a decoded token was planned to take and what it took:
+// metrics of decoding alone, timed (engine/metrics.h).
+void stk_plan_compare(const stk_plan_machine *machine, const stk_plan_model *model,
+                      const stk_plan *plan, const stk_metrics *metrics, uint32_t position,
+                      double wait_s, const stk_log *log);
+
+#endif

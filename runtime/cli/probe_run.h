@@ -1,0 +1,19 @@
+// cli/probe_run.h: measuring what is not known of this machine yet.
+#ifndef STK_CLI_PROBE_RUN_H
+#define STK_CLI_PROBE_RUN_H
+
+#include "cli/probe_cache.h"
+
+typedef struct stk_probe_run_options {
+    const char *path;  // read to measure its disk, never written
+    bool is_quick;     // fewer and shorter runs: two or three seconds
+    bool is_refreshed; // measure again what is known
+} stk_probe_run_options;
+
+// Adds to *results memory and cores, and the disk, unless they are in it. *is_new: something was
+// measured. Failures are logged; too little room for a temporary file is none.
+STK_CHECKED stk_status stk_probe_run(const stk_probe_run_options *options,
+                                     const stk_machine *machine, const stk_block_device *device,
+                                     const stk_log *log, stk_probe_results *results, bool *is_new);
+
+#endif
