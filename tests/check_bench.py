@@ -59,6 +59,9 @@ def check_layers(r):
     for layer in layers:
         check(layer["busy_us"]["experts"] > 0, "no time for experts")
         check("head" not in layer["busy_us"], "a head inside a layer")
+    own, other = (sum(n[k] for n in r["nodes"]) for k in ("own_bytes", "other_bytes"))
+    check(own > 0 and close(r["node_own_fraction"], own / (own + other)), "bytes by node")
+    check(other == 0 if len(r["nodes"]) == 1 else own >= 0.95 * (own + other), "bytes read afar")
     check(outside["busy_us"]["head"] > 0, "no time for the head")
 
 

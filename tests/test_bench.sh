@@ -29,7 +29,7 @@ check() { "$python" "$checker" "$@" >checked 2>err || fail "check $*"; }
 same() { [ "$(cat checked)" = "$1" ] || fail "measured '$(cat checked)', not '$1'"; }
 
 # --- JSON: all points, in order
-bench 0 -o json --prompt 20,0 --gen 5 --depth 0,40 --threads 1,2
+bench 0 -o json --prompt 20,0 --gen 5 --depth 0,40 --threads 1,2 --nodes 2
 check json out
 same 'prompt 20 0 1 0
 decode 5 0 1 0

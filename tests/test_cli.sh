@@ -176,6 +176,12 @@ printf '%s%s\n' "$prompt" "$(cat out)" >joined
 same first joined '--no-echo is not the text without its prompt'
 expect 0 run "$model" -p "$prompt" -n 5 --temp 0 --verbose
 says 'tokens/s'
+expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --threads 3 --nodes 2 --verbose
+says 'MiB of its experts read by its own threads'
+expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --threads 3 --nodes 3 --json
+prints '"nodes": \[(\{"own_bytes": [1-9][0-9]*, "other_bytes": [0-9]+\}(, )?){3}\]'
+expect 2 run "$model" -p x --nodes 65
+says "--nodes: '65' is not"
 expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --json
 prints '^\{"text": ".*"prompt_ids": \[.*"ids": \[[0-9]+, [0-9]+, [0-9]+, [0-9]+\], "finish": "length"'
 expect 1 run "$model" -p "$prompt $prompt $prompt" -n 4 --ctx 4

@@ -6,6 +6,7 @@
 #define STK_CLI_BENCH_H
 
 #include "base/log.h"
+#include "base/nodes.h"
 #include "cli/text_model.h"
 #include "engine/draft.h"
 #include "engine/metrics.h"
@@ -60,6 +61,9 @@ typedef struct stk_bench_result {
     // Experts that live on disk; without a limit everything is resident and these are 0 and 1.
     uint64_t memory_limit_bytes;
     double hit_rate, disk_bytes_per_token, stall_s_per_token; // stall: of one worker, on average
+    stk_metrics_node nodes[STK_NODES_MAX];                    // of the last pass
+    uint32_t node_count;
+    double node_own_fraction;
     double active_fraction;
     uint32_t layer_count, expert_count, expert_used_count;
     uint64_t expert_tokens;  // tokens behind expert_use

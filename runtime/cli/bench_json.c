@@ -56,6 +56,17 @@ static json_t *json_layers(const stk_bench_result *r)
     return array;
 }
 
+// Bytes of experts by the memory node that holds them.
+static json_t *json_nodes(const stk_bench_result *r)
+{
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < r->node_count; i++)
+        json_array_append_new(array, json_pack("{s:o, s:o}", "own_bytes",
+                                               json_bytes(r->nodes[i].own_bytes), "other_bytes",
+                                               json_bytes(r->nodes[i].other_bytes)));
+    return array;
+}
+
 static json_t *json_components(const double values[STK_COMPONENT_COUNT])
 {
     json_t *object = json_object();
@@ -94,6 +105,10 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         json_object_set_new(object, "store", store);
     else
         json_decref(store);
+    if (object) {
+        json_object_set_new(object, "nodes", json_nodes(r));
+        json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
+    }
     if (r->is_prompt && object)
         json_object_set_new(object, "first_token_s", json_real(r->first_token_s));
     if (!object || !more || json_object_update(object, more) != 0) {

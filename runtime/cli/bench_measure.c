@@ -96,6 +96,9 @@ static void take_counts(stk_bench_run *run, stk_bench_result *r)
         r->layers[i].active_fraction = (double)m->active_neurons[i] / (double)chosen;
     }
     r->active_fraction = (double)active / ((double)chosen * m->layer_count);
+    r->node_count = m->node_count;
+    memcpy(r->nodes, m->nodes, m->node_count * sizeof *r->nodes);
+    r->node_own_fraction = stk_metrics_own_fraction(m);
     r->expert_tokens = m->tokens;
     memcpy(r->expert_use, m->expert_use,
            (size_t)m->layer_count * m->expert_count * sizeof *r->expert_use);

@@ -164,9 +164,18 @@ static bool is_left_out(const char *flag)
     return strcmp(flag, "memory") == 0 || strcmp(flag, "no-usage") == 0;
 }
 
+// Of the processor's options, those that are no lists or defaults of their own here.
+static bool is_kept(const char *flag)
+{
+    return strcmp(flag, "nodes") == 0 || strcmp(flag, "steal") == 0;
+}
+
 uint32_t stk_bench_store_options(stk_option store[STK_BENCH_STORE_OPTIONS_MAX])
 {
     uint32_t count = 0;
+    for (uint32_t i = 0; i < stk_engine_option_table.count; i++)
+        if (is_kept(stk_engine_option_table.options[i].flag))
+            store[count++] = stk_engine_option_table.options[i];
     for (uint32_t i = 0; i < stk_memory_option_table.count; i++) {
         const stk_option *option = &stk_memory_option_table.options[i];
         if (option->flag && !is_left_out(option->flag) && count < STK_BENCH_STORE_OPTIONS_MAX)

@@ -33,7 +33,8 @@ typedef struct stk_bench_options {
 extern const stk_option_table stk_bench_option_table;
 
 enum { STK_BENCH_STORE_OPTIONS_MAX = 16 };
-// The engine's memory options that make sense here, to options[]; returns their number.
+// The engine's options that make sense here and are about where experts are, to options[]; returns
+// their number.
 uint32_t stk_bench_store_options(stk_option options[STK_BENCH_STORE_OPTIONS_MAX]);
 
 // Parses the lists. NULL, or a phrase for stk_arguments_misused in error[size].

@@ -8,6 +8,7 @@
 #include "cli/run.h"
 #include "cli/run_json.h"
 #include "cli/trace.h"
+#include "engine/metrics.h"
 #include "engine/option_tables.h"
 #include "store/expert_store.h"
 #include <stdlib.h>
@@ -93,6 +94,16 @@ static void report_store(const stk_run *run, const stk_generate_stats *generated
              (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
 }
 
+// Whether experts were read where they are, on several memory nodes.
+static void report_nodes(const stk_run *run)
+{
+    const stk_metrics *m = stk_session_metrics(run->session);
+    for (uint32_t i = 0; i < m->node_count && m->node_count > 1; i++)
+        stk_info(&run->console.log,
+                 "node %u: %.1f MiB of its experts read by its own threads, %.1f MiB by others", i,
+                 (double)m->nodes[i].own_bytes / 0x1p20, (double)m->nodes[i].other_bytes / 0x1p20);
+}
+
 void stk_run_report(const stk_run *run, const stk_generate_stats *s)
 {
     uint32_t decoded = s->generated_tokens ? s->generated_tokens - 1 : 0;
@@ -108,6 +119,7 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
                  "draft: %u of %u guessed tokens were right, %u forward passes for %u tokens",
                  s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
+    report_nodes(run);
 }
 
 static void print(stk_run *run, stk_str text)

@@ -1,6 +1,7 @@
 #include "cli/run_json.h"
 
 #include "cli/output.h"
+#include "engine/metrics.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -40,6 +41,18 @@ static json_t *json_speed(uint32_t tokens, uint64_t ns)
                      "tokens_per_s", ns ? tokens * 1e9 / (double)ns : 0);
 }
 
+// Bytes of experts by the memory node that holds them.
+static json_t *json_nodes(stk_session *session)
+{
+    const stk_metrics *m = stk_session_metrics(session);
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < m->node_count; i++)
+        json_array_append_new(array, json_pack("{s:I, s:I}", "own_bytes",
+                                               (json_int_t)m->nodes[i].own_bytes, "other_bytes",
+                                               (json_int_t)m->nodes[i].other_bytes));
+    return array;
+}
+
 int stk_run_print_json(stk_run *run, const int32_t *prompt_ids, uint32_t prompt_count,
                        const stk_generate_stats *stats)
 {
@@ -54,6 +67,8 @@ int stk_run_print_json(stk_run *run, const int32_t *prompt_ids, uint32_t prompt_
         json_speed(decoded, stats->decode_ns), "draft", "guessed", (int)stats->drafted_tokens,
         "right", (int)stats->accepted_tokens, "passes", (int)stats->decode_passes, "kernels",
         stk_engine_kernels(engine), "threads", (int)stk_engine_thread_count(engine));
+    if (json)
+        json_object_set_new(json, "nodes", json_nodes(run->session));
     char *line = json ? json_dumps(json, JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (!line)

@@ -9,6 +9,38 @@ static uint16_t *kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *b
     return base + (head_index * kv->capacity_tokens + position % kv->capacity_tokens) * m->head_dim;
 }
 
+// The KV heads whose keys and values a memory node holds.
+static uint32_t heads_begin(const stk_session *s, uint32_t node)
+{
+    return stk_nodes_share_begin(stk_team_nodes(s->engine->team), node,
+                                 s->engine->model.kv_head_count);
+}
+
+// Asks for each node's part of the cache, before it is touched.
+void stk_attention_place(stk_session *s)
+{
+    enum { AREAS_MAX = 8192 }; // the system allows a process some 65000
+    const stk_model *m = &s->engine->model;
+    stk_nodes *nodes = stk_team_nodes(s->engine->team);
+    uint32_t node_count = stk_engine_node_count(s->engine);
+    uint64_t areas = UINT64_C(2) * m->layer_count * s->sequence_count * node_count;
+    if (node_count == 1)
+        return;
+    if (areas > AREAS_MAX) {
+        stk_info(s->engine->log, "keys and values of %u sequences are left where they fall",
+                 s->sequence_count);
+        return;
+    }
+    for (uint32_t i = 0; i < areas; i++) {
+        uint32_t node = i % node_count, sequence = i / node_count % s->sequence_count;
+        const stk_kv_layer *kv = &s->kv[i / node_count / s->sequence_count / 2];
+        uint32_t head = heads_begin(s, node), count = heads_begin(s, node + 1) - head;
+        uint16_t *base = i / node_count / s->sequence_count % 2 ? kv->v : kv->k;
+        size_t bytes = (size_t)count * kv->capacity_tokens * m->head_dim * sizeof *base;
+        (void)stk_nodes_place(nodes, node, kv_at(s, kv, base, sequence, head, 0), bytes);
+    }
+}
+
 static void rotate(float *x, uint32_t half, const float *cosines, const float *sines)
 {
     for (uint32_t i = 0; i < half; i++) {
@@ -133,18 +165,20 @@ static uint32_t run_of_sequence(const stk_session *s, uint32_t begin, uint32_t e
     return count;
 }
 
-void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer)
+// Shares of the heads that a node holds, for its workers and those who help them.
+static void attend_heads(stk_session *s, stk_worker *worker, uint32_t layer, uint32_t node)
 {
     const stk_model *m = &s->engine->model;
-    uint32_t kv_heads = m->kv_head_count, heads = m->head_count / kv_heads, task, unused;
+    uint32_t first = heads_begin(s, node), kv_heads = heads_begin(s, node + 1) - first;
+    uint32_t heads = m->head_count / m->kv_head_count, task, unused;
     uint32_t head_count = heads < STK_ATTEND_QUERIES_MAX ? heads : STK_ATTEND_QUERIES_MAX;
     uint32_t rows_max = STK_ATTEND_QUERIES_MAX / head_count;
     uint32_t blocks = (s->row_count + rows_max - 1) / rows_max;
-    while (stk_worker_take(worker, blocks * kv_heads, 1, &task, &unused)) {
+    while (stk_worker_take_from(worker, node, blocks * kv_heads, 1, &task, &unused)) {
         uint32_t row = task / kv_heads * rows_max;
         uint32_t end = s->row_count - row < rows_max ? s->row_count : row + rows_max;
         while (row < end) {
-            attend_task t = {.row = row, .kv_head = task % kv_heads};
+            attend_task t = {.row = row, .kv_head = first + task % kv_heads};
             t.row_count = run_of_sequence(s, row, end);
             for (; t.head < heads; t.head += t.head_count) {
                 t.head_count = heads - t.head < head_count ? heads - t.head : head_count;
@@ -153,4 +187,15 @@ void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer)
             row += t.row_count;
         }
     }
+}
+
+void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer)
+{
+    uint32_t node_count = stk_engine_node_count(s->engine);
+    attend_heads(s, worker, layer, worker->node);
+    if (heads_begin(s, worker->node) != heads_begin(s, worker->node + 1))
+        return;
+    // More nodes than heads: those without help with prompts. One row is not worth the way.
+    for (uint32_t i = 1; i < node_count && s->row_count > STK_ATTEND_QUERIES_MAX; i++)
+        attend_heads(s, worker, layer, (worker->node + i) % node_count);
 }

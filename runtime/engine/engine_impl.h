@@ -194,6 +194,7 @@ void stk_forward_worker(stk_worker *worker, void *session);
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_experts_announce(stk_session *s, uint32_t layer);
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
+void stk_attention_place(stk_session *s); // once, at open
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_guess(stk_session *s, uint32_t layer);

@@ -196,6 +196,7 @@ static stk_status take_kv(stk_session *s)
         s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
         at += bytes;
     }
+    stk_attention_place(s);
     return STK_OK;
 }
 
