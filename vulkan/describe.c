@@ -177,9 +177,11 @@ static bool find_families(const stk_vk_functions *fn, VkPhysicalDevice physical,
             out->compute = out->transfer = i;
             found = true;
         }
-    for (uint32_t i = 0; i < count; i++)
-        if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) &&
-            !(families[i].queueFlags & (VK_QUEUE_COMPUTE_BIT | VK_QUEUE_GRAPHICS_BIT)))
+    // Nothing but copies: families for video and optical flow can copy too, slowly.
+    const VkQueueFlags copies = VK_QUEUE_TRANSFER_BIT | VK_QUEUE_SPARSE_BINDING_BIT |
+                                VK_QUEUE_PROTECTED_BIT;
+    for (uint32_t i = count; i-- > 0;)
+        if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) && !(families[i].queueFlags & ~copies))
             out->transfer = i;
     return found;
 }

@@ -62,12 +62,14 @@ static stk_status create_device(stk_vk *vk, const stk_vk_queue_families *familie
         .pNext = vk->use_dot ? &dot : NULL,
         .timelineSemaphore = VK_TRUE,
         .bufferDeviceAddress = VK_TRUE};
-    const char *extensions[4];
+    const char *extensions[5];
     uint32_t extension_count = 0;
     if (vk->info.import_align_bytes != 0)
         extensions[extension_count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     if (vk->info.has_budget)
         extensions[extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (stk_vk_has_extension(&vk->instance.fn, vk->physical, "VK_KHR_portability_subset"))
+        extensions[extension_count++] = "VK_KHR_portability_subset"; // must be enabled where it is
     if (vk->use_dot && vk->info.api_version < VK_API_VERSION_1_3)
         extensions[extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,

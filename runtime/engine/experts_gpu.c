@@ -108,7 +108,7 @@ static void lose(stk_session *s, stk_status status)
 }
 
 // Waits for the oldest job and copies its outputs to where combining looks for them.
-static void finish_oldest(stk_session *s)
+static void finish_oldest(stk_session *s, uint32_t layer)
 {
     stk_gpu *gpu = s->engine->gpu;
     const stk_gpu_job *job = &gpu->jobs[gpu->oldest];
@@ -117,6 +117,7 @@ static void finish_oldest(stk_session *s)
                             : stk_vk_experts_wait(gpu->experts, job->number);
     if (status != STK_OK)
         lose(s, status);
+    stk_meter_gpu_end(s, STK_GPU_SPAN_JOB, layer, job->begin_ns);
     for (uint32_t i = 0; i < job->count && status == STK_OK; i++)
         memcpy(s->expert_outputs + (size_t)job->pairs[i] * s->width_padded,
                stk_vk_experts_output(gpu->experts, job->number, i),
@@ -147,36 +148,49 @@ static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, stk_
     return row_count;
 }
 
+// Submits one job for the rows from `row` on. Returns the first row after them.
+static uint32_t submit_rows(stk_session *s, uint32_t layer, uint32_t row)
+{
+    stk_gpu *gpu = s->engine->gpu;
+    if (gpu->in_flight == STK_GPU_JOBS)
+        finish_oldest(s, layer);
+    stk_gpu_job *job = &gpu->jobs[(gpu->oldest + gpu->in_flight) % STK_GPU_JOBS];
+    uint32_t row_count = collect(s, layer, row, job);
+    if (job->count == 0)
+        return row + row_count;
+    job->begin_ns = stk_meter_gpu_begin(s);
+    stk_status status = stk_gpu_device_loses_now(gpu->device)
+                            ? STK_DEVICE_LOST
+                            : stk_vk_experts_submit(gpu->experts, gpu->rows, row_count,
+                                                    gpu->vk_pairs, job->count, &job->number);
+    if (status == STK_OK)
+        gpu->in_flight++;
+    else
+        lose(s, status);
+    return row + row_count;
+}
+
 void stk_gpu_begin(stk_session *s, uint32_t layer)
 {
     stk_gpu *gpu = s->engine->gpu;
-    for (uint32_t row = 0; gpu && !stk_gpu_device_is_lost(gpu->device) && row < s->row_count;) {
-        if (gpu->in_flight == STK_GPU_JOBS)
-            finish_oldest(s);
-        stk_gpu_job *job = &gpu->jobs[(gpu->oldest + gpu->in_flight) % STK_GPU_JOBS];
-        uint32_t row_count = collect(s, layer, row, job);
-        row += row_count;
-        if (job->count == 0)
-            continue;
-        stk_status status = stk_gpu_device_loses_now(gpu->device)
-                                ? STK_DEVICE_LOST
-                                : stk_vk_experts_submit(gpu->experts, gpu->rows, row_count,
-                                                        gpu->vk_pairs, job->count, &job->number);
-        if (status == STK_OK)
-            gpu->in_flight++;
-        else
-            lose(s, status);
-    }
+    uint64_t begin_ns = gpu ? stk_meter_gpu_begin(s) : 0;
+    for (uint32_t row = 0; gpu && !stk_gpu_device_is_lost(gpu->device) && row < s->row_count;)
+        row = submit_rows(s, layer, row);
     if (gpu && !stk_gpu_device_is_lost(gpu->device)) {
-        stk_status status = stk_gpu_send(gpu);
+        stk_status status = stk_gpu_send(s);
         if (status != STK_OK)
             lose(s, status);
     }
+    stk_meter_gpu_end(s, STK_GPU_SPAN_SUBMIT, layer, begin_ns);
 }
 
 void stk_gpu_end(stk_session *s, uint32_t layer)
 {
-    (void)layer;
-    while (s->engine->gpu && s->engine->gpu->in_flight > 0)
-        finish_oldest(s);
+    stk_gpu *gpu = s->engine->gpu;
+    if (!gpu || gpu->in_flight == 0)
+        return;
+    uint64_t begin_ns = stk_meter_gpu_begin(s);
+    while (gpu->in_flight > 0)
+        finish_oldest(s, layer);
+    stk_meter_gpu_end(s, STK_GPU_SPAN_WAIT, layer, begin_ns);
 }

@@ -24,8 +24,8 @@ bool stk_gpu_has(const stk_gpu *gpu, uint32_t layer, uint32_t expert);
 uint32_t stk_gpu_expert_count(const stk_gpu *gpu);
 
 // At a token boundary: experts that have arrived count, others start on their way, and memory is
-// given back where other programs need it. Never waits. NULL is allowed.
-void stk_gpu_turn(stk_gpu *gpu);
+// given back where other programs need it. Never waits. Without a GPU it does nothing.
+void stk_gpu_turn(stk_session *session);
 uint64_t stk_gpu_moved_count(const stk_gpu *gpu); // experts that came in since open
 
 // Starts the layer's products with experts the GPU has, from session->normed.

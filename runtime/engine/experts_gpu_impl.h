@@ -22,7 +22,8 @@ enum {
 // A job in flight: pair i of it is pair pairs[i] of the batch.
 typedef struct stk_gpu_job {
     uint32_t number, count;
-    uint32_t *pairs; // [STK_GPU_JOB_ROWS * used]
+    uint64_t begin_ns; // of its submission, where it is traced
+    uint32_t *pairs;   // [STK_GPU_JOB_ROWS * used]
 } stk_gpu_job;
 
 typedef enum stk_gpu_move_state {
@@ -35,7 +36,8 @@ typedef enum stk_gpu_move_state {
 typedef struct stk_gpu_move {
     stk_gpu_move_state state;
     uint32_t layer, expert, slot;
-    uint32_t victim; // of the same layer; STK_GPU_NO_SLOT: nobody gives way
+    uint32_t victim;   // of the same layer; STK_GPU_NO_SLOT: nobody gives way
+    uint64_t begin_ns; // of the copy, where it is traced
 } stk_gpu_move;
 
 struct stk_gpu {
@@ -78,7 +80,7 @@ static inline uint32_t *stk_gpu_slot(const stk_gpu *gpu, uint32_t layer, uint32_
 STK_CHECKED stk_status stk_gpu_place(stk_gpu *gpu, uint32_t percent, bool copies);
 
 // After a submission of the layer's jobs: sends experts that have been read. STK_DEVICE_LOST.
-STK_CHECKED stk_status stk_gpu_send(stk_gpu *gpu);
+STK_CHECKED stk_status stk_gpu_send(stk_session *session);
 // Gives back what moves hold in the store.
 void stk_gpu_drop_moves(stk_gpu *gpu);
 

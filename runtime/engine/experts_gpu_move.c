@@ -28,8 +28,10 @@ static void take_away(stk_gpu *gpu, uint32_t layer, uint32_t expert)
     gpu->held--;
 }
 
-static void arrive(stk_gpu *gpu, stk_gpu_move *move)
+static void arrive(stk_session *s, stk_gpu_move *move)
 {
+    stk_gpu *gpu = s->engine->gpu;
+    stk_meter_gpu_end(s, STK_GPU_SPAN_UPLOAD, move->layer, move->begin_ns);
     *stk_gpu_slot(gpu, move->layer, move->expert) = move->slot;
     gpu->held++;
     gpu->moved_count++;
@@ -54,8 +56,9 @@ void stk_gpu_drop_moves(stk_gpu *gpu)
         drop(gpu, &gpu->moves[i]);
 }
 
-stk_status stk_gpu_send(stk_gpu *gpu)
+stk_status stk_gpu_send(stk_session *s)
 {
+    stk_gpu *gpu = s->engine->gpu;
     for (int i = 0; i < STK_GPU_MOVES; i++) {
         stk_gpu_move *move = &gpu->moves[i];
         stk_expert expert;
@@ -69,6 +72,7 @@ stk_status stk_gpu_send(stk_gpu *gpu)
             drop(gpu, move); // it cannot be read; whoever needs it will say so
             continue;
         }
+        move->begin_ns = stk_meter_gpu_begin(s);
         status = stk_vk_experts_upload(gpu->experts, move->slot, expert.gate.data);
         stk_expert_store_release(gpu->engine->store, move->layer, move->expert);
         move->state = STK_GPU_MOVE_COPYING;
@@ -175,8 +179,9 @@ static bool heed_budget(stk_gpu *gpu)
     return true;
 }
 
-void stk_gpu_turn(stk_gpu *gpu)
+void stk_gpu_turn(stk_session *s)
 {
+    stk_gpu *gpu = s->engine->gpu;
     if (!gpu || gpu->in_place)
         return;
     if (stk_gpu_device_is_lost(gpu->device)) {
@@ -187,7 +192,7 @@ void stk_gpu_turn(stk_gpu *gpu)
         stk_gpu_move *move = &gpu->moves[i];
         if (move->state == STK_GPU_MOVE_COPYING &&
             stk_vk_experts_upload_poll(gpu->experts, move->slot) == STK_OK)
-            arrive(gpu, move);
+            arrive(s, move);
     }
     if (!store_has_room(gpu))
         return;

@@ -365,7 +365,7 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     stk_expert_store_tick(s->engine->store, count);
     if (s->engine->heat)
         stk_heat_tick(s->engine->heat, count);
-    stk_gpu_turn(s->engine->gpu);
+    stk_gpu_turn(s);
     do { // once more without the GPU when that was lost on the way
         atomic_store(&s->failure, STK_OK);
         stk_team_run(s->engine->team, stk_forward_worker, s);
