@@ -62,6 +62,13 @@ if "$stoker" topo | grep -q '^vulkan 0'; then
     grep -q 'GPU uploads' trace.json && fail 'a GPU in the trace of a run without one'
 fi
 
+# --- warming up decodes as many tokens more, all recorded: 9 + 3 passes of 5 + 1 of 5 with clocks
+bench 0 -o json --prompt 0 --gen 5 --warmup 9 --memory ${limit}MiB --record-trace experts.trace
+layers=$(head -n 1 experts.trace | cut -d ' ' -f 3)
+[ "$(grep -c '' experts.trace)" -eq $((1 + 29 * layers)) ] ||
+    fail "$(grep -c '' experts.trace) lines were recorded for 29 tokens of $layers layers"
+"$stoker" replay experts.trace >replayed 2>err || fail 'the recorded trace cannot be replayed'
+
 # --- a text that repeats is drafted; without a draft nothing is said of one
 bench 0 -o json --prompt 0 --gen 60 --depth 10 --threads 1 --draft 4 -f text.txt
 check draft out

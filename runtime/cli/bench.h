@@ -135,6 +135,7 @@ typedef struct stk_bench_run {
     stk_session *session;
     const int32_t *ids; // borrowed; id_count of them, used cyclically
     uint32_t id_count, reps, threads;
+    uint32_t warmup; // tokens to decode before decoding is timed; 0: a few
     uint32_t offset; // where in the text the next pass begins
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;

@@ -146,12 +146,16 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
     stk_bench_samples first = {0};
     stk_expert_store *store = stk_engine_store(run->model.engine);
     const bool is_resident = stk_expert_store_is_resident(store);
+    uint32_t warm = r->is_prompt || !is_resident || r->tokens < WARM_TOKENS ? r->tokens
+                                                                            : WARM_TOKENS;
+    if (!r->is_prompt && run->warmup != 0)
+        warm = run->warmup;
     stk_status status = go_to(run, r->depth, r->tokens);
     // The first pass pages in what later ones find, and fills the cache of experts.
     if (status == STK_OK)
-        status = feed_point(run, r->is_prompt,
-                            r->is_prompt || !is_resident || r->tokens < WARM_TOKENS ? r->tokens
-                                                                                    : WARM_TOKENS);
+        status = feed_point(run, r->is_prompt, warm);
+    if (!is_resident && warm > r->tokens)
+        run->offset += warm - r->tokens;
     stk_bench_peak_rss_reset();
     for (uint32_t i = 0; i < run->reps && status == STK_OK; i++) {
         status = go_to(run, r->depth, r->tokens);

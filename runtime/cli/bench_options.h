@@ -20,8 +20,8 @@ typedef enum stk_bench_format {
 typedef struct stk_bench_options {
     const char *prompt_text, *gen_text, *depth_text, *threads_text,
         *memory_text; // lists as typed, or NULL
-    const char *text_path, *cpu_mask, *output_path, *command, *trace_path;
-    uint32_t reps, batch_rows;
+    const char *text_path, *cpu_mask, *output_path, *command, *trace_path, *record_path;
+    uint32_t reps, batch_rows, warmup;
     uint32_t format; // stk_bench_format
     bool is_quick;
     // Filled by stk_bench_options_check. Memory limits in bytes, 0: none.

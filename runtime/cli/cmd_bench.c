@@ -7,6 +7,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/read_text.h"
+#include "cli/trace.h"
 #include "engine/option_tables.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ static stk_session_options session_options(const job *j)
 {
     const stk_bench_options *o = &j->options;
     uint32_t tokens = largest(&o->prompts), gen = largest(&o->gens);
+    gen = gen > 0 && gen < o->warmup ? o->warmup : gen;
     tokens = tokens > gen + 2 ? tokens : gen + 2; // a trace takes two
     uint32_t drafted = j->report.draft.options.tokens_max;
     if (drafted > 0) // a prompt of its own, and guesses past the end
@@ -106,6 +108,7 @@ static stk_status open_run(job *j, uint32_t threads, uint64_t memory_bytes, stk_
     run->log = log;
     run->ids = *ids;
     run->reps = j->options.reps;
+    run->warmup = j->options.warmup;
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);
@@ -195,7 +198,15 @@ static stk_status measure_engine(job *j, uint32_t index)
         snprintf(j->report.model_name, sizeof j->report.model_name, "%.*s",
                  (int)(name.len_bytes < 64 ? name.len_bytes : 64), name.data);
         snprintf(j->report.kernels, sizeof j->report.kernels, "%s", stk_engine_kernels(engine));
-        status = measure_points(j, &run);
+        stk_trace *trace = NULL;
+        if (index == 0 && o->record_path)
+            status = stk_trace_open(o->record_path, stk_engine_model(engine), run.log, &trace);
+        if (trace)
+            stk_session_set_route_hook(run.session, stk_trace_record, trace);
+        if (status == STK_OK)
+            status = measure_points(j, &run);
+        stk_session_set_route_hook(run.session, NULL, NULL);
+        stk_trace_close(&trace);
     }
     if (status == STK_OK && index == 0 && o->command)
         status = compare(j, &run);
