@@ -13,14 +13,20 @@ enum {
     EXPERT_TILE = 32,     // rows an expert takes at once above
     DENSE_ROWS_MIN = 6,   // from as many rows inactive neurons are computed too
     PHASES_PER_LAYER = 8,
-    READ_BYTES = 1 << 20,
+    READ_BYTES = 512 << 10,
 };
 static const double DENSE_EFFICIENCY = 0.95;  // of plain streaming, by long rows
-static const double SPARSE_EFFICIENCY = 0.80; // by runs of a neuron each
+static const double GATE_EFFICIENCY = 0.75;   // likewise, but an expert is soon over
+static const double SPARSE_EFFICIENCY = 0.60; // by runs of a neuron each
+static const double FEW_EFFICIENCY = 0.35;    // when a few rows take turns with an expert
+static const double DISK_EFFICIENCY = 1.12;   // of 1 MiB reads, 8 at a time: ours are more at once
 static const double ATTEND_EFFICIENCY = 0.60;
-static const double ATTEND_RATE_SHARE = 0.25; // of the integer rate: floats
-static const double ROW_ELEMENT_S = 0.35e-9;  // norms and sums: per element of a row touched
-static const double ROW_ELEMENTS = 6;         // times the width, and as often as experts used twice
+static const double ATTEND_RATE_SHARE = 0.14; // of the integer rate: floats
+// Of the rate of many rows from the cache: a prompt's activations come from farther away.
+static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.52;
+static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
+static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
+static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
 
 double stk_cost_bandwidth(const stk_plan_machine *m, double workers)
 {
@@ -45,10 +51,10 @@ static double busy_workers(double pieces, uint32_t workers)
     return pieces < 1 ? 1 : pieces / rounds;
 }
 
-static double macs_per_s(const stk_plan_machine *m, double rows)
+static double macs_per_s(const stk_plan_machine *m, double rows, double many_share)
 {
     // Unpacking a weight is paid once, multiplying per row.
-    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s;
+    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s * many_share;
     double per_mac = many >= one ? 1 / many + (1 / one - 1 / many) / (rows < 1 ? 1 : rows)
                                  : 1 / one;
     return 1 / per_mac;
@@ -64,15 +70,17 @@ typedef struct cost {
 
 // Adds a stage whose work is handed out in `pieces` (per layer) `rows` rows at a time.
 static void add(const cost *c, stk_stage stage, double bytes, double macs, double pieces,
-                double rows, double efficiency)
+                double rows, double efficiency, double many_share)
 {
     stk_plan_stage *s = &c->out->stages[stage];
     double busy = busy_workers(pieces, c->choices->worker_count);
     double by_bytes = bytes / (stk_cost_bandwidth(c->machine, busy) * efficiency);
-    double by_macs = macs / (busy * macs_per_s(c->machine, rows));
+    double by_macs = macs / (busy * macs_per_s(c->machine, rows, many_share));
     s->bytes = bytes;
     s->macs = macs;
-    s->seconds = by_bytes > by_macs ? by_bytes : by_macs;
+    // Kernels for a few dozen rows of an expert load its weights and multiply in turns.
+    bool takes_turns = c->rows > 1 && stage >= STK_STAGE_GATE && stage <= STK_STAGE_DOWN;
+    s->seconds = takes_turns ? by_bytes + by_macs : by_bytes > by_macs ? by_bytes : by_macs;
     s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
 }
 
@@ -96,13 +104,14 @@ static void add_dense(const cost *c, double position)
     double layers = m->layer_count, rows = c->rows;
     double pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE);
     add(c, STK_STAGE_PROJECT, layers * (double)m->attention_bytes,
-        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY);
+        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY,
+        DENSE_RATE_SHARE);
     double seen = stk_cost_positions(m, position);
     add(c, STK_STAGE_ATTEND, seen * m->kv_position_bytes,
         rows * seen * (double)m->attend_macs / ATTEND_RATE_SHARE, 4 * c->choices->worker_count,
-        rows, ATTEND_EFFICIENCY);
+        rows, ATTEND_EFFICIENCY, 1);
     add(c, STK_STAGE_HEAD, (double)m->head_bytes, (double)m->head_macs,
-        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY);
+        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY, 1);
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
@@ -131,14 +140,17 @@ static void add_experts(const cost *c, double from, double to)
     double awake = active < 1 ? 1 - pow(1 - active, each < 1 ? 1 : each) : 1;
     double macs = (double)m->ffn_width * m->width;
     double tile = is_split ? 1 : each < EXPERT_TILE ? each : EXPERT_TILE;
+    bool is_few = !is_split && active < 1;
+    double filled = is_split ? 1 : each / (each + TILE_WASTE_ROWS);
+    double share = EXPERT_RATE_SHARE * filled;
     add(c, STK_STAGE_GATE, touched * (double)m->gate_bytes, pairs * macs, pieces, tile,
-        DENSE_EFFICIENCY);
-    double inner = active < 1 ? 1 : tile,
-           efficiency = active < 1 ? SPARSE_EFFICIENCY : DENSE_EFFICIENCY;
+        is_few ? FEW_EFFICIENCY : GATE_EFFICIENCY, share);
+    double inner = active < 1 ? 1 : tile;
+    double efficiency = is_few ? FEW_EFFICIENCY : active < 1 ? SPARSE_EFFICIENCY : GATE_EFFICIENCY;
     add(c, STK_STAGE_UP, touched * awake * (double)m->up_bytes, pairs * active * macs, pieces,
-        inner, efficiency);
+        inner, efficiency, share);
     add(c, STK_STAGE_DOWN, touched * awake * (double)m->down_bytes, pairs * active * macs, pieces,
-        inner, efficiency);
+        inner, efficiency, share);
 }
 
 // Seconds of the experts that GPUs compute; they work at the same time.
@@ -183,9 +195,10 @@ static double shared_seconds(const cost *c)
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
 {
-    double alone = m->disk_latency_s + READ_BYTES / m->disk_bytes_per_s;
+    double most = m->disk_bytes_per_s * DISK_EFFICIENCY;
+    double alone = m->disk_latency_s + READ_BYTES / most;
     double reach = (inflight ? inflight : 1) * (double)READ_BYTES / alone;
-    return reach < m->disk_bytes_per_s ? reach : m->disk_bytes_per_s;
+    return reach < most ? reach : most;
 }
 
 static double experts_seconds(const stk_plan_cost *out)
@@ -224,7 +237,7 @@ static void add_disk(const cost *c, double gpu_first, double before_route, doubl
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = 3.0 + depth;
+    double blend = is_decode ? 1 + 0.4 * depth : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];

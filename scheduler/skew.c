@@ -31,9 +31,15 @@ void stk_skew_assume(uint32_t layers, uint32_t experts_per_layer, uint32_t used,
 {
     *out = (stk_skew){.experts = (double)layers * experts_per_layer};
     for (int i = 0; i < STK_SKEW_BUCKETS; i++)
-        out->rate[i] = pow((i + 1.0) / STK_SKEW_BUCKETS, power) -
-                       pow((double)i / STK_SKEW_BUCKETS, power);
+        out->rate[i] = pow(1 - (double)i / STK_SKEW_BUCKETS, power) -
+                       pow(1 - (i + 1.0) / STK_SKEW_BUCKETS, power);
     normalise(out, (double)layers * used);
+}
+
+void stk_skew_blend(stk_skew *skew, const stk_skew *other, double part)
+{
+    for (int i = 0; i < STK_SKEW_BUCKETS; i++)
+        skew->rate[i] += part * (other->rate[i] - skew->rate[i]);
 }
 
 static int falling(const void *a, const void *b)

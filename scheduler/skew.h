@@ -14,9 +14,12 @@ typedef struct stk_skew {
     double experts;                // all of them
 } stk_skew;
 
-// Nothing is known: the share of uses that the first x of the experts take is x to the `power`.
+// Nothing is known: the share of uses that the first x of the experts take is 1 - (1 - x)^power.
 void stk_skew_assume(uint32_t layers, uint32_t experts_per_layer, uint32_t used, double power,
                      stk_skew *out);
+
+// Towards `other`, of the same model, by 0 (not at all) to 1.
+void stk_skew_blend(stk_skew *skew, const stk_skew *other, double part);
 
 // From usage[layers * experts_per_layer], any unit; zeros only: as assumed with power 1.
 // Every expert is given a little use, because a record is short. scratch: as many floats.

@@ -35,7 +35,7 @@ static stk_plan_model make(uint32_t layers, uint32_t width, uint32_t heads, uint
         m.guess_recall[d] = 0.9 * (1 - pow(0.2, d));
         m.guess_waste[d] = 0.06 * d;
     }
-    stk_skew_assume(layers, experts, used, 0.5, &m.skew);
+    stk_skew_assume(layers, experts, used, 3, &m.skew);
     return m;
 }
 

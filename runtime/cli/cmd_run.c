@@ -4,6 +4,7 @@
 #include "cli/config_tables.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/plan_show.h"
 #include "cli/read_text.h"
 #include "cli/run.h"
 #include "cli/run_json.h"
@@ -94,6 +95,27 @@ static void report_store(const stk_run *run, const stk_generate_stats *generated
              (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
 }
 
+// The passes since the metrics were reset, against what was planned for such passes.
+static void compare(const stk_run *run, const char *what)
+{
+    const stk_plan *plan = stk_engine_planned(run->model.engine);
+    const stk_plan_model *model = stk_engine_plan_model(run->model.engine);
+    const stk_metrics *m = stk_session_metrics(run->session);
+    if (!run->compares || !plan || m->forwards == 0)
+        return;
+    uint32_t rows = (uint32_t)(m->tokens / m->forwards);
+    uint32_t length = stk_session_length(run->session, 0), position = length;
+    position -= (uint32_t)(m->tokens < length ? m->tokens : length);
+    stk_plan_cost cost;
+    if (rows == 1)
+        stk_cost_decode(&run->facts->machine, model, &plan->choices, (position + length) / 2,
+                        &cost);
+    else
+        stk_cost_prefill(&run->facts->machine, model, &plan->choices, rows,
+                         (position + length - rows) / 2, &cost);
+    stk_plan_compare(what, &cost, m, &run->console.log);
+}
+
 // Whether experts were read where they are, on several memory nodes.
 static void report_nodes(const stk_run *run)
 {
@@ -120,6 +142,7 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
                  s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
     report_nodes(run);
+    compare(run, "decode");
 }
 
 static void print(stk_run *run, stk_str text)
@@ -131,6 +154,11 @@ static void print(stk_run *run, stk_str text)
 static bool on_token(void *user, int32_t id)
 {
     stk_run *run = user;
+    if (run->id_count == 0) { // the prompt is read
+        compare(run, "prompt");
+        if (run->compares)
+            stk_session_metrics_reset(run->session);
+    }
     run->ids[run->id_count++] = id;
     if (run->options.is_json) // which decodes all of them at the end
         return true;
@@ -151,6 +179,7 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
                             stk_generate_stats *stats)
 {
     run->id_count = 0;
+    stk_session_metrics_reset(run->session);
     stk_text_stop_begin(&run->stop, run->stops, run->stop_count);
     const stk_generate_options options = {
         .session = run->session,
@@ -184,18 +213,33 @@ static stk_status open_draft(stk_run *run)
     return stk_draft_open(&run->drafting, &run->draft);
 }
 
+// What is known of this machine, without measuring; NULL: nothing, so fixed defaults will do.
+static stk_plan_facts *find_facts(const stk_engine_options *engine)
+{
+    const stk_plan_facts_options options = {.path = engine->model_path, .device = engine->device};
+    stk_plan_facts *facts = calloc(1, sizeof *facts);
+    if (facts && stk_plan_facts_find(&options, NULL, facts) != STK_OK) {
+        free(facts);
+        facts = NULL;
+    }
+    return facts;
+}
+
 static stk_status open_run(stk_run *run, const stk_engine_options *engine,
                            const stk_session_options *session)
 {
     const stk_log *log = &run->console.log;
     stk_engine_options planned = *engine;
     planned.planned_session = session;
+    run->facts = find_facts(engine);
+    planned.machine = run->facts ? &run->facts->machine : NULL;
     stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)
         return status;
     status = stk_session_open(run->model.engine, session, &run->session);
     if (status != STK_OK)
         return status;
+    stk_session_set_timing(run->session, run->compares);
     if (run->options.trace_path) {
         status = stk_trace_open(run->options.trace_path, stk_engine_model(run->model.engine), log,
                                 &run->trace);
@@ -221,6 +265,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
 static void close_run(stk_run *run)
 {
     free(run->ids);
+    free(run->facts);
     stk_draft_close(&run->draft);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
@@ -374,6 +419,7 @@ int stk_cmd_run(int argc, char **argv)
     if (run.sampling.seed == STK_SEED_FRESH)
         run.sampling.seed = fresh_seed();
     stk_console_open(&console, &run.console);
+    run.compares = console.is_verbose;
     session.logit_rows_max = run.drafting.tokens_max + 1; // the last token and its guesses
     engine.model_path = path;
     engine.cancel = stk_interrupt_flag();

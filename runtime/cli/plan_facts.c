@@ -1,9 +1,13 @@
 #include "cli/plan_facts.h"
 
 #include "cli/probe_run.h"
+#include "store/sidecar.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
 
 // Where nothing was measured: an ordinary desktop of some years ago.
 static const double ASSUMED_NODE_BYTES_PER_S = 20e9, ASSUMED_THREAD_BYTES_PER_S = 8e9;
@@ -123,12 +127,21 @@ static void add_gpus(const char *device, const stk_log *log, stk_plan_facts *out
     free(infos);
 }
 
+// Packed experts are what will be read, where there are some.
+static const char *read_path(const char *model_path, char path[PATH_BYTES])
+{
+    bool is_packed = stk_sidecar_default_path(model_path, path, PATH_BYTES) &&
+                     access(path, R_OK) == 0;
+    return is_packed ? path : model_path;
+}
+
 // What was measured of this machine, and measures the rest if asked.
 static stk_status measure(const stk_plan_facts_options *o, const stk_machine *machine,
                           const stk_log *log, stk_plan_facts *out)
 {
     stk_probe_results results = {0};
     stk_block_device device;
+    char path[PATH_BYTES];
     bool is_new = false;
     stk_status status = stk_block_device_of_path(o->path, log, &device);
     if (status != STK_OK)
@@ -141,7 +154,7 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
         stk_warn(log, "measuring this machine, a few seconds%s",
                  o->is_refreshed ? "" : "; it is remembered (stoker topo --probe takes longer)");
         const stk_probe_run_options run = {
-            .path = o->path, .is_quick = true, .is_refreshed = o->is_refreshed};
+            .path = read_path(o->path, path), .is_quick = true, .is_refreshed = o->is_refreshed};
         status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
     }
     if (status == STK_OK && is_new && cache)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { PREFILL_ROWS = 32, QUICK_DISK_MS = 150 };
+enum { PREFILL_ROWS = 32, QUICK_DISK_MS = 300 };
 static const uint64_t QUICK_BUFFER_BYTES = 1 << 30, QUICK_FILE_BYTES = 64 << 20;
 
 static stk_status probe_rate(const stk_machine *machine, uint32_t rows, const stk_log *log,

@@ -35,7 +35,9 @@ typedef struct stk_run {
     const char *const *stops; // [stop_count] strings that end a text, borrowed
     size_t stop_count;
     stk_text_stop stop;
-    int output_error; // errno of standard output, ends the run
+    struct stk_plan_facts *facts; // of the machine it was planned for; NULL: nothing was planned
+    bool compares;                // what was planned with what it takes
+    int output_error;             // errno of standard output, ends the run
 } stk_run;
 
 // Generates after prompt[0..count) on sequence 0 and, unless --json, streams to standard output.

@@ -53,11 +53,9 @@ static void read_limits(const stk_engine *engine, const stk_engine_options *opti
 static void heed_hard_limit(stk_engine *engine, const stk_limits *limits)
 {
     stk_memory_plan *p = &engine->memory;
-    uint64_t most = limits->memory_limit_bytes == STK_LIMIT_NONE
-                        ? UINT64_MAX
-                        : limits->memory_limit_bytes / 100 * 95;
-    if (p->limit_bytes <= most)
+    if (p->limit_bytes <= limits->memory_limit_bytes) // the very limit holds: it counts everything
         return;
+    uint64_t most = limits->memory_limit_bytes / 100 * 95;
     stk_warn(engine->log, "only %.1f MiB are allowed here (control group): limited to %.1f MiB",
              (double)limits->memory_limit_bytes / 0x1p20, (double)most / 0x1p20);
     p->limit_bytes = most;

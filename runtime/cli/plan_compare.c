@@ -1,0 +1,58 @@
+#include "cli/plan_show.h"
+
+// What the meter's phases are in the plan's stages.
+typedef struct row {
+    const char *name;
+    uint32_t stages, phases; // sets
+} row;
+
+static const row rows[] = {
+    {"projections", 1u << STK_STAGE_PROJECT, 1u << STK_PHASE_PROJECT | 1u << STK_PHASE_OUTPUT},
+    {"attention", 1u << STK_STAGE_ATTEND, 1u << STK_PHASE_ATTEND},
+    {"experts, disk",
+     1u << STK_STAGE_GATE | 1u << STK_STAGE_UP | 1u << STK_STAGE_DOWN | 1u << STK_STAGE_DISK,
+     1u << STK_PHASE_EXPERTS},
+    {"rows", 1u << STK_STAGE_ROWS,
+     1u << STK_PHASE_EMBED | 1u << STK_PHASE_ROUTE | 1u << STK_PHASE_QUANTIZE |
+         1u << STK_PHASE_NORM | 1u << STK_PHASE_COMBINE | 1u << STK_PHASE_HEAD_NORM},
+    {"head", 1u << STK_STAGE_HEAD, 1u << STK_PHASE_HEAD},
+};
+
+static double planned_ms(const stk_plan_cost *cost, uint32_t stages)
+{
+    double sum = 0;
+    for (int i = 0; i < STK_STAGE_COUNT; i++)
+        sum += stages >> i & 1 ? cost->stages[i].seconds : 0;
+    return 1e3 * sum;
+}
+
+static double measured_ms(const stk_metrics *m, uint32_t phases)
+{
+    uint64_t sum = 0;
+    for (uint32_t layer = 0; layer <= m->layer_count; layer++)
+        for (int i = 0; i < STK_PHASE_COUNT; i++)
+            sum += phases >> i & 1 ? m->busy_ns[layer][i] + m->wait_ns[layer][i] : 0;
+    return 1e-6 * (double)sum / (double)m->forwards;
+}
+
+static double percent_off(double planned, double measured)
+{
+    return measured > 0 ? 100 * (planned / measured - 1) : 0;
+}
+
+void stk_plan_compare(const char *what, const stk_plan_cost *cost, const stk_metrics *metrics,
+                      const stk_log *log)
+{
+    double planned = 0, measured = 0;
+    if (metrics->forwards == 0)
+        return;
+    stk_info(log, "%-14s %11s %11s", what, "planned ms", "measured ms");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double p = planned_ms(cost, rows[i].stages), m = measured_ms(metrics, rows[i].phases);
+        stk_info(log, "  %-12s %11.3f %11.3f %+6.0f %%", rows[i].name, p, m, percent_off(p, m));
+        planned += p;
+        measured += m;
+    }
+    stk_info(log, "  %-12s %11.3f %11.3f %+6.0f %%", "sum", planned, measured,
+             percent_off(planned, measured));
+}
