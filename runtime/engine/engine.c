@@ -166,7 +166,8 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
     return status;
 }
 
-// One line for each memory node: its workers, and how much of what it holds is really there.
+// One line for each memory node: its workers, and how much of what it holds is really there. Much
+// elsewhere means that the node was full.
 static void report_nodes(const stk_engine *engine)
 {
     const stk_nodes *nodes = stk_team_nodes(engine->team);
@@ -179,9 +180,14 @@ static void report_nodes(const stk_engine *engine)
         stk_nodes_found slots = stk_expert_store_find(engine->store, nodes, n);
         found.touched += slots.touched;
         found.at_home += slots.at_home;
-        stk_info(engine->log, "node %u: memory %u, %u threads; %.1f %% of its pages are there", n,
-                 list[n].os_index, list[n].worker_count,
-                 found.touched ? 100.0 * found.at_home / found.touched : 0.0);
+        char where[64] = "where its pages are is not known";
+        if (found.touched > 0)
+            snprintf(where, sizeof where, "%.1f %% of its pages are there",
+                     100.0 * found.at_home / found.touched);
+        bool is_astray = 10 * found.at_home < 9 * found.touched;
+        stk_log_write(engine->log, is_astray ? STK_LOG_WARN : STK_LOG_INFO,
+                      "node %u: memory %u, %u threads; %s", n, list[n].os_index,
+                      list[n].worker_count, where);
     }
 }
 
