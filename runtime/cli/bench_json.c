@@ -75,6 +75,23 @@ static json_t *json_components(const double values[STK_COMPONENT_COUNT])
     return object;
 }
 
+static json_t *json_ranks(const stk_bench_ranks *all)
+{
+    json_t *ranks = json_array();
+    for (uint32_t i = 0; i < all->count; i++) {
+        const stk_bench_rank *r = &all->ranks[i];
+        json_array_append_new(
+            ranks, json_pack("{s:s, s:f, s:f, s:f, s:f, s:o}", "host", r->host, "idle_fraction",
+                             r->idle_fraction, "busy_s_per_token", r->busy_s_per_token,
+                             "bytes_per_token", r->bytes_per_token, "disk_bytes_per_token",
+                             r->disk_bytes_per_token, "weight_bytes", json_bytes(r->weight_bytes)));
+    }
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "predicted_s_per_token", all->predicted_s,
+                     "hop_s", all->hop_s, "hops_s_per_answer", all->overhead_s,
+                     "hop_bytes_per_token", all->hop_bytes, "logits_bytes_per_token",
+                     all->logits_bytes, "ranks", ranks);
+}
+
 static json_t *json_result(const stk_bench_report *report, const stk_bench_result *r)
 {
     stk_bench_skew skew = stk_bench_skew_of(r);
@@ -109,6 +126,8 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         json_object_set_new(object, "nodes", json_nodes(r));
         json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
     }
+    if (r->ranks.count > 1 && object)
+        json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)
         json_object_set_new(object, "first_token_s", json_real(r->first_token_s));
     if (!object || !more || json_object_update(object, more) != 0) {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/pipeline.h"
+#include "engine/together.h"
 #include "store/sidecar.h"
 #include "topology/limits.h"
 
@@ -12,6 +14,8 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     stk_status status = stk_gguf_open(options->model_path, engine->log, &engine->gguf);
     if (status == STK_OK)
         status = stk_model_load(engine->gguf, engine->log, &engine->model);
+    if (options->cluster)
+        return status; // the ranks settle who has which layers
     uint32_t total = engine->model.layer_total, first = options->layer_first;
     uint32_t end = options->layer_end ? options->layer_end : total;
     if (status == STK_OK && (first >= end || end > total))
@@ -120,6 +124,37 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     return STK_OK;
 }
 
+// Every rank comes here, whatever has failed: the others wait for its word.
+static stk_status join_ranks(stk_engine *engine, const stk_engine_options *options, stk_status mine)
+{
+    if (mine == STK_OK)
+        mine = stk_pipeline_open(engine, options);
+    return stk_together_split(engine, options, mine, &engine->predicted_token_s);
+}
+
+static stk_status plan_memory(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_status status = stk_memory_plan_make(engine, options);
+    if (!engine->cluster)
+        return status;
+    uint32_t context = engine->memory.context_tokens, rows = engine->memory.batch_rows;
+    status = stk_together_session(engine, status, &context, &rows);
+    bool is_agreed = context == engine->memory.context_tokens && rows == engine->memory.batch_rows;
+    if (status != STK_OK || is_agreed)
+        return status;
+    stk_session_options session = {0};
+    stk_engine_options all = *options;
+    if (options->planned_session)
+        session = *options->planned_session;
+    session.context_tokens = context;
+    if (session.batch_rows_max == 0)
+        session.batch_rows_max = rows;
+    all.planned_session = &session;
+    status = stk_memory_plan_make(engine, &all);
+    engine->memory.batch_rows = rows; // what a session without a wish takes
+    return status;
+}
+
 static stk_status open_team(stk_engine *engine, const stk_engine_options *options, uint32_t count)
 {
     stk_limits limits;
@@ -153,7 +188,7 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
         status = open_team(engine, options, options->thread_count);
     if (status == STK_OK)
         status = stk_gpu_device_open(options, &engine->device);
-    if (status == STK_OK && options->machine)
+    if (status == STK_OK && options->machine && !options->cluster)
         status = stk_engine_make_plan(engine, options);
     if (status != STK_OK || !engine->is_planned)
         return status;
@@ -196,9 +231,13 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     stk_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return STK_NO_MEMORY;
+    engine->cluster = options->cluster;
     stk_status status = stk_engine_prepare(engine, options);
+    if (engine->cluster)
+        status = join_ranks(engine, options, status);
+    bool is_joined = engine->cluster && status == STK_OK;
     if (status == STK_OK)
-        status = stk_memory_plan_make(engine, options);
+        status = plan_memory(engine, options);
     if (status == STK_OK)
         status = load_dense(engine, options);
     if (status == STK_OK)
@@ -207,6 +246,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         status = choose_kernels(engine);
     if (status == STK_OK)
         status = open_gpu(engine, options);
+    if (is_joined)
+        status = stk_pipeline_start(engine, status);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
@@ -227,6 +268,7 @@ void stk_engine_close(stk_engine **engine_pointer)
     stk_engine *engine = *engine_pointer;
     if (!engine)
         return;
+    stk_pipeline_close(engine);
     stk_gpu_close(&engine->gpu); // it may read the store's memory
     stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
@@ -240,6 +282,11 @@ void stk_engine_close(stk_engine **engine_pointer)
     free(engine->usage_path);
     free(engine);
     *engine_pointer = NULL;
+}
+
+double stk_engine_predicted_token_s(const stk_engine *engine)
+{
+    return engine->predicted_token_s;
 }
 
 const stk_model *stk_engine_model(const stk_engine *engine)

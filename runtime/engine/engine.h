@@ -49,6 +49,11 @@ typedef struct stk_engine_options {
     // somebody else's: stk_session_hidden hands over between them.
     uint32_t layer_first, layer_end;
 
+    // Ranks that share the layers (engine/pipeline.h); then the range above is not used.
+    struct stk_cluster *cluster; // borrowed, must outlive the engine; NULL: this process is alone
+    const char *split;           // layers of each rank, "20,12"; NULL: the fastest that fits
+    uint32_t hop;                // stk_hop: how the residual stream travels
+
     // A GPU that computes a share of the experts. The tokens stay the same.
     const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
     uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
@@ -83,6 +88,7 @@ typedef struct stk_memory_plan {
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
+double stk_engine_predicted_token_s(const stk_engine *engine); // over ranks; 0: not known
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 
 struct stk_plan;

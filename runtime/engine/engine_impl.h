@@ -27,6 +27,9 @@ typedef struct stk_expert_kernels {
 
 struct stk_engine {
     const stk_log *log;
+    struct stk_cluster *cluster;   // NULL: alone
+    struct stk_pipeline *pipeline; // NULL: alone
+    double predicted_token_s;
     stk_gguf *gguf;
     stk_model model;
     stk_cpu cpu;
@@ -168,7 +171,11 @@ enum { STK_PAIRS_SPLIT_MAX = 32 };
 // STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
                                          uint64_t *out, uint64_t *least);
-// Scratch for so many rows lies at the beginning of that for more.
+// Of them, the KV cache of layer `layer` of the file; 0: absurd sizes.
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer);
+// Scratch for so many rows lies at the beginning of that for more; the residual stream stays where
+// it is.
 uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows);
 void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
 
@@ -178,6 +185,9 @@ void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
 void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count);
 void stk_spare_forget(stk_session *s, uint32_t sequence);
 void stk_spare_return(stk_session *s);
+// What the process has besides weights, experts and sessions; and what the system can give it.
+uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

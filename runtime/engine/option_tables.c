@@ -258,6 +258,28 @@ static const stk_option sampler_options[] = {
 };
 const stk_option_table stk_sampler_option_table = TABLE("Sampling", sampler_options);
 
+static const char *const hops[] = {"f32", "f16", NULL}; // stk_hop
+
+static const stk_option cluster_options[] = {
+    {.key = "cluster.split",
+     .flag = "split",
+     .type = STK_OPTION_STRING,
+     .has_auto = true,
+     .unit = "N,N",
+     .fallback = "auto",
+     .doc = "layers of each rank under mpirun; auto is what is fastest in their memory",
+     FIELD(stk_engine_options, split)},
+    {.key = "cluster.hop",
+     .flag = "hop",
+     .type = STK_OPTION_ENUM,
+     .choices = hops,
+     .unit = "KIND",
+     .fallback = "f32",
+     .doc = "numbers between ranks; f16 halves them and is not exact",
+     FIELD(stk_engine_options, hop)},
+};
+const stk_option_table stk_cluster_option_table = TABLE("Ranks", cluster_options);
+
 static const stk_option draft_options[] = {
     {.key = "draft.tokens",
      .flag = "draft",

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/pages.h"
+#include "engine/pipeline.h"
 
 enum {
     LOGIT_ROWS_DEFAULT = 16,
@@ -168,11 +169,11 @@ static uint32_t layer_capacity(const stk_session *s, const stk_layer *layer)
     return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
 }
 
-static uint64_t kv_layer_bytes(const stk_session *s, uint32_t layer)
+static uint64_t kv_layer_bytes(const stk_session *s, const stk_layer *layer)
 {
     const stk_model *m = &s->engine->model;
     uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    return 2 * per_token * layer_capacity(s, &m->layers[layer]) * sizeof(uint16_t);
+    return 2 * per_token * layer_capacity(s, layer) * sizeof(uint16_t);
 }
 
 static stk_status take_kv(stk_session *s)
@@ -182,7 +183,7 @@ static stk_status take_kv(stk_session *s)
     if (!s->kv)
         return STK_NO_MEMORY;
     for (uint32_t i = 0; i < m->layer_count; i++)
-        s->kv_bytes += kv_layer_bytes(s, i);
+        s->kv_bytes += kv_layer_bytes(s, &m->layers[i]);
     s->kv_pages = take_pages(s, s->kv_bytes);
     if (!s->kv_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY,
@@ -190,7 +191,7 @@ static stk_status take_kv(stk_session *s)
                         (double)s->kv_bytes / 0x1p30, s->context_tokens);
     uint8_t *at = s->kv_pages;
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        uint64_t bytes = kv_layer_bytes(s, i);
+        uint64_t bytes = kv_layer_bytes(s, &m->layers[i]);
         s->kv[i].capacity_tokens = layer_capacity(s, &m->layers[i]);
         s->kv[i].k = (uint16_t *)(void *)at;
         s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
@@ -238,8 +239,20 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     *least = stk_session_scratch_bytes(&s, 1, 1);
     *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max);
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
-        *out += kv_layer_bytes(&s, i);
+        *out += kv_layer_bytes(&s, &engine->model.layers[i]);
+    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
+    *out += messages;
+    *least += messages;
     return STK_OK;
+}
+
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer)
+{
+    stk_session s = {0};
+    if (set_sizes(&s, engine, options) != STK_OK)
+        return 0;
+    return kv_layer_bytes(&s, &engine->model.all_layers[layer]);
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
@@ -266,6 +279,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         status = take_scratch(s);
     if (status == STK_OK)
         status = stk_meter_open(s, options->trace_forwards);
+    if (status == STK_OK && engine->pipeline)
+        status = stk_pipeline_session_opened(s);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -279,6 +294,8 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    if (s->engine->pipeline)
+        stk_pipeline_session_closed(s);
     stk_spare_return(s);
     stk_meter_close(s);
     stk_pages_free(s->kv_pages, s->kv_bytes);
@@ -352,6 +369,8 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     stk_status status = check_rows(s, rows, count);
     if (status != STK_OK)
         return status;
+    if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
+        return status;
     heed_pressure(s->engine);
     stk_spare_lend(s, rows, count);
     s->rows = rows;
@@ -372,8 +391,10 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
     if (atomic_load(&s->failure) == STK_OK)
         stk_meter_forward(s);
-    s->rows = NULL; // the caller's
     status = (stk_status)atomic_load(&s->failure);
+    if (s->engine->pipeline && status == STK_OK)
+        status = stk_pipeline_pass_on(s);
+    s->rows = NULL; // the caller's
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
         if (length > s->highest[rows[i].sequence])
@@ -420,6 +441,8 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
                 "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
                 sequence, length_tokens, i);
     }
+    if (s->engine->pipeline)
+        stk_pipeline_truncate(s, sequence, length_tokens);
     s->length[sequence] = length_tokens;
     if (length_tokens == 0) {
         s->highest[sequence] = 0;
