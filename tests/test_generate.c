@@ -74,6 +74,15 @@ const float *stk_session_logits(const stk_session *session, uint32_t row_index)
     return session->logits;
 }
 
+int32_t stk_session_best(const stk_session *session, uint32_t row_index)
+{
+    const float *logits = stk_session_logits(session, row_index);
+    int32_t best = 0;
+    for (int32_t i = 1; i < VOCAB; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
+}
+
 stk_status stk_session_truncate(stk_session *session, uint32_t sequence, uint32_t length_tokens)
 {
     (void)session, (void)sequence, (void)length_tokens;

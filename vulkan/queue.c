@@ -104,9 +104,11 @@ stk_status stk_vk_wait(stk_vk *vk, const stk_vk_queue *queue, uint64_t value)
                                 .semaphoreCount = 1,
                                 .pSemaphores = &queue->timeline,
                                 .pValues = &value};
-    VkResult result = vk->lost ? VK_ERROR_DEVICE_LOST
-                               : vk->fn.WaitSemaphores(vk->device, &info,
-                                                       SECONDS_MAX * UINT64_C(1000000000));
+    VkResult result = vk->lost ? VK_ERROR_DEVICE_LOST : VK_TIMEOUT;
+    // second by second: a process that was stopped for a minute has lost one of them, not the
+    // device
+    for (int i = 0; i < SECONDS_MAX && result == VK_TIMEOUT; i++)
+        result = vk->fn.WaitSemaphores(vk->device, &info, UINT64_C(1000000000));
     return result == VK_SUCCESS ? STK_OK : stk_vk_fail(vk->log, result, "waiting for the device");
 }
 

@@ -1,4 +1,5 @@
 // The room where it is built without Vulkan: nothing is supported, and the log says why.
+#include "vulkan/dense.h"
 #include "vulkan/device.h"
 #include "vulkan/experts.h"
 #include "vulkan/probe.h"
@@ -168,4 +169,90 @@ const float *stk_vk_experts_output(const stk_vk_experts *experts, uint32_t job, 
 void stk_vk_experts_release(stk_vk_experts *experts, uint32_t job)
 {
     (void)experts, (void)job;
+}
+
+bool stk_vk_dense_supports(const stk_matrix *matrix)
+{
+    (void)matrix;
+    return false;
+}
+
+stk_status stk_vk_dense_open(const stk_vk_dense_options *options, stk_vk_dense **out)
+{
+    (void)options, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+void stk_vk_dense_close(stk_vk_dense **dense)
+{
+    *dense = NULL;
+}
+
+bool stk_vk_dense_is_in_place(const stk_vk_dense *dense)
+{
+    (void)dense;
+    return false;
+}
+
+uint64_t stk_vk_dense_bytes(const stk_vk_dense_options *dense)
+{
+    (void)dense;
+    return 0;
+}
+
+uint64_t stk_vk_stream_bytes(const stk_vk_dense_options *dense,
+                             const stk_vk_stream_options *options)
+{
+    (void)dense, (void)options;
+    return 0;
+}
+
+stk_status stk_vk_stream_open(stk_vk_dense *dense, const stk_vk_stream_options *options,
+                              stk_vk_stream **out)
+{
+    (void)dense, (void)options, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+void stk_vk_stream_close(stk_vk_stream **stream)
+{
+    *stream = NULL;
+}
+
+stk_status stk_vk_stream_begin(stk_vk_stream *stream, const stk_vk_batch_row *rows, uint32_t count,
+                               const float *angles)
+{
+    (void)stream, (void)rows, (void)count, (void)angles;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_stream_attend(stk_vk_stream *stream, uint32_t layer, const float *x)
+{
+    (void)stream, (void)layer, (void)x;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_stream_wait(stk_vk_stream *stream, stk_vk_attended *out)
+{
+    (void)stream, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_stream_head(stk_vk_stream *stream, const float *x, const uint32_t *rows,
+                              uint32_t count, bool with_logits)
+{
+    (void)stream, (void)x, (void)rows, (void)count, (void)with_logits;
+    return STK_UNSUPPORTED;
+}
+
+const float *stk_vk_stream_logits(const stk_vk_stream *stream, uint32_t slot)
+{
+    (void)stream, (void)slot;
+    return NULL;
+}
+
+uint32_t stk_vk_stream_best(const stk_vk_stream *stream, uint32_t slot)
+{
+    (void)stream, (void)slot;
+    return 0;
 }

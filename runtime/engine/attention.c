@@ -36,6 +36,8 @@ void stk_attention_place(stk_session *s)
         const stk_kv_layer *kv = &s->kv[i / node_count / s->sequence_count / 2];
         uint32_t head = heads_begin(s, node), count = heads_begin(s, node + 1) - head;
         uint16_t *base = i / node_count / s->sequence_count % 2 ? kv->v : kv->k;
+        if (!base)
+            continue; // on a device
         size_t bytes = (size_t)count * kv->capacity_tokens * m->head_dim * sizeof *base;
         (void)stk_nodes_place(nodes, node, kv_at(s, kv, base, sequence, head, 0), bytes);
     }

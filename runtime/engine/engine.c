@@ -120,7 +120,8 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
     if (status != STK_UNSUPPORTED || !may_do_without)
         return status;
-    stk_gpu_device_close(&engine->device); // it said why
+    stk_gpu_share_close(engine); // it said why
+    stk_gpu_device_close(&engine->device);
     return STK_OK;
 }
 
@@ -134,7 +135,9 @@ static stk_status join_ranks(stk_engine *engine, const stk_engine_options *optio
 
 static stk_status plan_memory(stk_engine *engine, const stk_engine_options *options)
 {
-    stk_status status = stk_memory_plan_make(engine, options);
+    stk_status status = stk_gpu_share_plan(engine, options);
+    if (status == STK_OK)
+        status = stk_memory_plan_make(engine, options);
     if (!engine->cluster)
         return status;
     uint32_t context = engine->memory.context_tokens, rows = engine->memory.batch_rows;
@@ -241,6 +244,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     if (status == STK_OK)
         status = load_dense(engine, options);
     if (status == STK_OK)
+        status = stk_gpu_share_open(engine, options);
+    if (status == STK_OK)
         status = open_store(engine, options);
     if (status == STK_OK)
         status = choose_kernels(engine);
@@ -270,6 +275,7 @@ void stk_engine_close(stk_engine **engine_pointer)
         return;
     stk_pipeline_close(engine);
     stk_gpu_close(&engine->gpu); // it may read the store's memory
+    stk_gpu_share_close(engine);
     stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
     stk_heat_close(&engine->heat); // it knows more than the store, so its record is the last
@@ -344,6 +350,16 @@ stk_expert_store *stk_engine_store(stk_engine *engine)
 uint32_t stk_engine_gpu_experts(const stk_engine *engine)
 {
     return stk_gpu_expert_count(engine->gpu);
+}
+
+uint32_t stk_engine_gpu_layers(const stk_engine *engine)
+{
+    return stk_gpu_device_is_lost(engine->device) ? 0 : engine->share.layer_count;
+}
+
+bool stk_engine_gpu_has_head(const stk_engine *engine)
+{
+    return engine->share.has_head && !stk_gpu_device_is_lost(engine->device);
 }
 
 const char *stk_engine_gpu_name(const stk_engine *engine)

@@ -18,6 +18,16 @@ struct stk_session_options;
 // Thread-safety: one forward pass at a time over all sessions of an engine.
 typedef struct stk_engine stk_engine;
 
+// On a card of its own: all that fit. Where GPU and CPU share their memory: none, since neither
+// gains by the other's bandwidth.
+#define STK_GPU_LAYERS_AUTO UINT32_MAX
+
+typedef enum stk_gpu_head {
+    STK_GPU_HEAD_AUTO, // with the attention of all layers
+    STK_GPU_HEAD_OFF,
+    STK_GPU_HEAD_ON,
+} stk_gpu_head;
+
 typedef struct stk_engine_options {
     const char *model_path; // a GGUF file, or any split of a set
     const stk_log *log;     // borrowed, must outlive the engine; NULL: silent
@@ -54,12 +64,15 @@ typedef struct stk_engine_options {
     const char *split;           // layers of each rank, "20,12"; NULL: the fastest that fits
     uint32_t hop;                // stk_hop: how the residual stream travels
 
-    // A GPU that computes a share of the experts. The tokens stay the same.
+    // A GPU that computes a share of the experts, which never changes a token, and attention and
+    // head, which rounds differently there.
     const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
     uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint32_t gpu_layers;          // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
+    uint32_t gpu_head;            // stk_gpu_head: whether it computes the head
     uint64_t gpu_memory_bytes;    // cap on its memory; 0: none but the next
     uint32_t gpu_memory_percent;  // of what the driver offers this process; 0: 90
-    bool gpu_copies;              // tests: copy experts even where host memory serves in place
+    bool gpu_copies;              // tests: copy weights even where host memory serves in place
     bool gpu_churns;              // tests: experts come and go with every token
     const struct stk_vk_faults *gpu_faults; // tests; NULL: none
     const char *shader_cache_path;          // compiled shaders are kept there; NULL: nowhere
@@ -104,9 +117,11 @@ const struct stk_plan_model *stk_engine_plan_model(const stk_engine *engine);
 struct stk_expert_store *stk_engine_store(stk_engine *engine);    // for its statistics
 const struct stk_team *stk_engine_team(const stk_engine *engine); // for its nodes
 
-// Experts that a GPU computes now, and its name ("none").
+// What a GPU computes now: experts, layers' attention, the head; and its name ("none").
 uint32_t stk_engine_gpu_experts(const stk_engine *engine);
 uint64_t stk_engine_gpu_moves(const stk_engine *engine); // experts that came in since open
+uint32_t stk_engine_gpu_layers(const stk_engine *engine);
+bool stk_engine_gpu_has_head(const stk_engine *engine);
 const char *stk_engine_gpu_name(const stk_engine *engine);
 
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed

@@ -4,6 +4,7 @@
 
 #include "base/team.h"
 #include "cpu/cpu.h"
+#include "engine/dense_gpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
@@ -40,6 +41,8 @@ struct stk_engine {
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
     stk_heat *heat;                     // NULL: nobody needs it
     char *usage_path;                   // NULL: usage is neither read nor written
+    stk_gpu_share share;                // what else the device takes over
+    stk_vk_dense *dense;                // its weights; NULL: nothing else
     stk_expert_kernels *expert_kernels; // [layer_count]
     uint32_t guess_layers;              // how many layers ahead experts are guessed; 0: none
     stk_model_file *embedding_file;     // rows are read on demand; NULL: in weights
@@ -71,6 +74,11 @@ typedef struct stk_kv_layer {
     uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
     uint16_t *k, *v;
 } stk_kv_layer;
+
+typedef struct stk_pages {
+    void *start;
+    uint64_t bytes;
+} stk_pages;
 
 // What one worker needs to itself.
 typedef struct stk_expert_scratch {
@@ -114,8 +122,15 @@ struct stk_session {
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
     uint32_t *touched; // [sequence]: positions whose KV memory counts as used
     stk_kv_layer *kv;  // [layer]
-    void *kv_pages;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes; // wherever they are
+    stk_pages kv_pages, kv_again; // the second after a device was lost
+
+    // What a device keeps of this session (engine/dense_gpu.h).
+    stk_vk_stream *stream; // NULL: the CPU computes all of it
+    bool uses_stream;      // during a forward, which does not change its mind
+    stk_vk_batch_row *stream_rows;
+    stk_vk_attended stream_output;
+    int32_t *tokens; // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
     const stk_row *rows;
@@ -171,6 +186,20 @@ enum { STK_PAIRS_SPLIT_MAX = 32 };
 // STK_INVALID: absurd sizes.
 STK_CHECKED stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *options,
                                          uint64_t *out, uint64_t *least);
+// What it takes on the device.
+STK_CHECKED stk_status stk_session_stream_bytes(stk_engine *engine,
+                                                const stk_session_options *options,
+                                                const stk_vk_dense_options *dense, uint64_t *out);
+// session_kv.c: the KV cache. The table first, then memory for the layers that have none and are
+// not on a device.
+uint32_t stk_session_kv_capacity(const stk_session *s, const stk_layer *layer);
+uint64_t stk_session_kv_layer_bytes(const stk_session *s, const stk_layer *layer);
+STK_CHECKED stk_status stk_session_take_kv_table(stk_session *s);
+STK_CHECKED stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages);
+// session_run.c: one forward pass, and what a lost device makes necessary.
+STK_CHECKED stk_status stk_session_run(stk_session *s, const stk_row *rows, uint32_t count);
+// Under a memory limit what is not touched holds experts, so pages are counted one by one.
+void *stk_session_take_pages(const stk_session *s, uint64_t bytes);
 // Of them, the KV cache of layer `layer` of the file; 0: absurd sizes.
 uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
                                  uint32_t layer);
@@ -204,7 +233,7 @@ void stk_forward_worker(stk_worker *worker, void *session);
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_experts_announce(stk_session *s, uint32_t layer);
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
-void stk_attention_place(stk_session *s); // once, at open
+void stk_attention_place(stk_session *s); // once for what has been taken
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_guess(stk_session *s, uint32_t layer);

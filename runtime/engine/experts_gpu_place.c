@@ -181,9 +181,8 @@ static stk_status fill(stk_gpu *gpu)
 static uint32_t count_slots(const stk_gpu *gpu, const stk_vk_experts_options *options,
                             uint32_t wanted)
 {
-    uint64_t most = stk_vk_memory_bytes_max(gpu->vk), taken = stk_vk_memory_bytes(gpu->vk);
-    uint64_t need = stk_vk_experts_bytes(options) + taken;
-    uint64_t room = most / 16 * 15 > need ? (most / 16 * 15 - need) / options->slot_bytes : 0;
+    uint64_t most = stk_gpu_room_bytes(gpu->engine), jobs = stk_vk_experts_bytes(options);
+    uint64_t room = most / 16 * 15 > jobs ? (most / 16 * 15 - jobs) / options->slot_bytes : 0;
     uint64_t all = (uint64_t)gpu->layer_count * gpu->expert_count;
     uint64_t slots = wanted < all ? (uint64_t)wanted + STK_GPU_MOVES : wanted;
     return (uint32_t)(room < slots ? room : slots);

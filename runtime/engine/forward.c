@@ -97,7 +97,16 @@ static void multiply(stk_worker *worker, const product *products, uint32_t produ
     }
 }
 
-static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
+static void add_projected(stk_session *s, uint32_t row)
+{
+    uint32_t width = s->engine->model.width;
+    float *x = s->x + (size_t)row * width;
+    const float *y = s->projected + (size_t)row * width;
+    for (uint32_t i = 0; i < width; i++)
+        x[i] = x[i] + y[i];
+}
+
+static void cpu_attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
 {
     const stk_model *m = &s->engine->model;
     const stk_layer_weights *w = &s->engine->weights.layers[layer];
@@ -127,21 +136,45 @@ static void attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
     const product output = {&w->output, s->attended.rows, s->projected, m->width};
     multiply(worker, &output, 1, s->row_count);
     stk_phase_end(s, worker, layer, STK_PHASE_OUTPUT);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+        add_projected(s, row);
+        norm_row(s, row, w->ffn_norm, row);
+    }
 }
 
-static void add_projected(stk_session *s, uint32_t row)
+// The same on the device, while the router and what it announces stay here.
+static void gpu_attention_block(stk_session *s, stk_worker *worker, uint32_t layer)
 {
-    uint32_t width = s->engine->model.width;
-    float *x = s->x + (size_t)row * width;
-    const float *y = s->projected + (size_t)row * width;
-    for (uint32_t i = 0; i < width; i++)
-        x[i] = x[i] + y[i];
+    const stk_linear *router = &s->engine->weights.layers[layer].router;
+    const product logits = {router, s->x_acts, s->router_logits,
+                            (s->engine->model.expert_count + 15) / 16 * 16};
+    uint32_t row, end;
+    if (worker->index == 0)
+        stk_gpu_attend_begin(s, layer);
+    multiply(worker, &logits, 1, s->row_count);
+    stk_phase_end(s, worker, layer, STK_PHASE_PROJECT);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end))
+        stk_route_row(s, layer, row);
+    stk_phase_end(s, worker, layer, STK_PHASE_ROUTE);
+    if (worker->index == 0) {
+        stk_experts_announce(s, layer);
+        stk_gpu_attend_end(s, layer);
+    }
+    stk_phase_end(s, worker, layer, STK_PHASE_ATTEND);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end))
+        stk_gpu_attend_take_row(s, row);
 }
 
 static void head_block(stk_session *s, stk_worker *worker)
 {
     const stk_weights *w = &s->engine->weights;
     uint32_t slot, end, outside = s->engine->model.layer_count;
+    if (stk_gpu_heads(s)) {
+        if (worker->index == 0)
+            stk_gpu_head_run(s, s->logit_count);
+        stk_phase_end(s, worker, outside, STK_PHASE_HEAD);
+        return;
+    }
     while (stk_worker_take(worker, s->logit_count, 1, &slot, &end))
         norm_row(s, s->logit_rows[slot], w->output_norm, slot);
     stk_phase_end(s, worker, outside, STK_PHASE_HEAD_NORM);
@@ -163,13 +196,14 @@ void stk_forward_worker(stk_worker *worker, void *argument)
     stk_phase_end(s, worker, m->layer_count, STK_PHASE_EMBED);
     if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
         return;
+    if (worker->index == 0)
+        stk_gpu_attend_forward(s);
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
         const stk_layer_weights *w = s->engine->weights.layers;
-        attention_block(s, worker, layer);
-        while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-            add_projected(s, row);
-            norm_row(s, row, w[layer].ffn_norm, row);
-        }
+        if (stk_gpu_attends(s, layer))
+            gpu_attention_block(s, worker, layer);
+        else
+            cpu_attention_block(s, worker, layer);
         stk_phase_end(s, worker, layer, STK_PHASE_NORM);
         if (worker->index == 0) {
             stk_gpu_begin(s, layer);
@@ -190,7 +224,7 @@ void stk_forward_worker(stk_worker *worker, void *argument)
             stk_meter_layer(s, layer);
         while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
             stk_experts_combine_row(s, layer, row);
-            if (layer + 1 < m->layer_count)
+            if (layer + 1 < m->layer_count && !stk_gpu_attends(s, layer + 1))
                 norm_row(s, row, w[layer + 1].attn_norm, row);
         }
         stk_phase_end(s, worker, layer, STK_PHASE_COMBINE);

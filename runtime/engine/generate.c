@@ -34,6 +34,11 @@ static bool is_cancelled(const stk_generate_options *o)
     return o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed);
 }
 
+static stk_want_logits wanted_logits(const stk_generate_options *o)
+{
+    return stk_sampler_is_greedy(o->sampler) ? STK_LOGITS_BEST : STK_LOGITS_ALL;
+}
+
 static void accept(const stk_generate_options *o, int32_t token)
 {
     stk_sampler_accept(o->sampler, token);
@@ -59,7 +64,7 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
                 .sequence = o->sequence,
                 .position = start + done + i,
                 .token = o->prompt[done + i],
-                .logits = done + i + 1 == o->prompt_count,
+                .logits = done + i + 1 == o->prompt_count ? wanted_logits(o) : STK_LOGITS_NONE,
             };
         stk_status status = stk_session_forward(o->session, rows, count);
         if (status != STK_OK)
@@ -80,7 +85,9 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
 static bool draw(const stk_generate_options *o, uint32_t row, uint32_t length,
                  stk_generate_stats *stats, int32_t *token)
 {
-    *token = stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
+    *token = stk_sampler_is_greedy(o->sampler)
+                 ? stk_session_best(o->session, row)
+                 : stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
     accept(o, *token);
     stats->generated_tokens++;
     bool go_on = !o->on_token || o->on_token(o->user, *token);
@@ -126,7 +133,7 @@ static stk_status step(const stk_generate_options *o, stk_generate_stats *stats,
         rows[i] = (stk_row){.sequence = o->sequence,
                             .position = length + i,
                             .token = i == 0 ? *token : guesses[i - 1],
-                            .logits = true};
+                            .logits = wanted_logits(o)};
     stk_status status = stk_session_forward(o->session, rows, guess_count + 1);
     if (status != STK_OK)
         return status;

@@ -128,6 +128,8 @@ static const stk_option memory_options[] = {
 };
 const stk_option_table stk_memory_option_table = TABLE("Memory", memory_options);
 
+static const char *const gpu_heads[] = {"auto", "off", "on", NULL}; // stk_gpu_head
+
 static const stk_option gpu_options[] = {
     {.key = "gpu.device",
      .flag = "device",
@@ -144,6 +146,25 @@ static const stk_option gpu_options[] = {
      .fallback = "100",
      .doc = "share of the experts the GPU computes, as far as they fit",
      FIELD(stk_engine_options, gpu_experts_percent)},
+    {.key = "gpu.layers",
+     .flag = "gpu-layers",
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .auto_value = STK_GPU_LAYERS_AUTO,
+     .max = 9999,
+     .unit = "N",
+     .fallback = "auto",
+     .doc = "last N layers whose attention and KV cache the GPU takes, 99 for all; auto is what "
+            "fits on a card of its own",
+     FIELD(stk_engine_options, gpu_layers)},
+    {.key = "gpu.head",
+     .flag = "gpu-head",
+     .type = STK_OPTION_ENUM,
+     .choices = gpu_heads,
+     .unit = "WHEN",
+     .fallback = "auto",
+     .doc = "whether the GPU computes the logits: auto (with all layers), off, on",
+     FIELD(stk_engine_options, gpu_head)},
     {.key = "gpu.memory",
      .flag = "gpu-memory",
      .type = STK_OPTION_SIZE,

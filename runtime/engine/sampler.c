@@ -69,6 +69,12 @@ void stk_sampler_reset(stk_sampler *sampler)
     sampler->window_used = sampler->window_next = 0;
 }
 
+bool stk_sampler_is_greedy(const stk_sampler *sampler)
+{
+    const stk_sampler_options *o = &sampler->options;
+    return o->temperature <= 0 && (o->repeat_last == 0 || o->repeat_penalty == 1.0f);
+}
+
 void stk_sampler_accept(stk_sampler *sampler, int32_t token)
 {
     uint32_t last = sampler->options.repeat_last;

@@ -17,6 +17,7 @@
 #define STK_ENGINE_SAMPLER_H
 
 #include "base/status.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 // What an option table stores for "auto": the caller puts a seed of its own in its place.
@@ -63,6 +64,10 @@ uint32_t stk_sampler_distribution(stk_sampler *sampler, const float *logits,
 // Stage 7: draws from candidates[0..count), count > 0, in proportion to their probabilities, which
 // need not sum to 1 (speculative decoding draws from differences). Uses one random number.
 int32_t stk_sampler_draw(stk_sampler *sampler, const stk_candidate *candidates, uint32_t count);
+
+// Whether it takes the largest logit whatever the text so far: then nobody need bring it the
+// others.
+bool stk_sampler_is_greedy(const stk_sampler *sampler);
 
 // All stages. Does not accept the token. Greedy uses no random number.
 int32_t stk_sampler_sample(stk_sampler *sampler, const float *logits);

@@ -141,8 +141,7 @@ void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows)
     carve_scratch(&place, s, rows, logit_rows);
 }
 
-// Under a memory limit what is not touched holds experts, so pages are counted one by one.
-static void *take_pages(const stk_session *s, uint64_t bytes)
+void *stk_session_take_pages(const stk_session *s, uint64_t bytes)
 {
     return stk_expert_store_is_resident(s->engine->store) ? stk_pages_alloc(bytes)
                                                           : stk_pages_alloc_small(bytes);
@@ -151,53 +150,12 @@ static void *take_pages(const stk_session *s, uint64_t bytes)
 static stk_status take_scratch(stk_session *s)
 {
     s->scratch_bytes = stk_session_scratch_bytes(s, s->batch_rows_max, s->logit_rows_max);
-    s->scratch_pages = take_pages(s, s->scratch_bytes);
+    s->scratch_pages = stk_session_take_pages(s, s->scratch_bytes);
     if (!s->scratch_pages)
         return stk_fail(s->engine->log, STK_NO_MEMORY, "cannot reserve %.1f MiB of scratch",
                         (double)s->scratch_bytes / 0x1p20);
     bool resident = stk_expert_store_is_resident(s->engine->store);
     stk_session_place(s, resident ? s->batch_rows_max : 1, resident ? s->logit_rows_max : 1);
-    return STK_OK;
-}
-
-static uint32_t layer_capacity(const stk_session *s, const stk_layer *layer)
-{
-    uint64_t window = layer->window_tokens, need = s->context_tokens;
-    // A batch is written before its first row attends, so the ring holds both.
-    if (window != 0 && !s->full_kv && window + s->batch_rows_max < need)
-        need = window + s->batch_rows_max;
-    return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
-}
-
-static uint64_t kv_layer_bytes(const stk_session *s, const stk_layer *layer)
-{
-    const stk_model *m = &s->engine->model;
-    uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    return 2 * per_token * layer_capacity(s, layer) * sizeof(uint16_t);
-}
-
-static stk_status take_kv(stk_session *s)
-{
-    const stk_model *m = &s->engine->model;
-    s->kv = calloc(m->layer_count, sizeof *s->kv);
-    if (!s->kv)
-        return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < m->layer_count; i++)
-        s->kv_bytes += kv_layer_bytes(s, &m->layers[i]);
-    s->kv_pages = take_pages(s, s->kv_bytes);
-    if (!s->kv_pages)
-        return stk_fail(s->engine->log, STK_NO_MEMORY,
-                        "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
-                        (double)s->kv_bytes / 0x1p30, s->context_tokens);
-    uint8_t *at = s->kv_pages;
-    for (uint32_t i = 0; i < m->layer_count; i++) {
-        uint64_t bytes = kv_layer_bytes(s, &m->layers[i]);
-        s->kv[i].capacity_tokens = layer_capacity(s, &m->layers[i]);
-        s->kv[i].k = (uint16_t *)(void *)at;
-        s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
-        at += bytes;
-    }
-    stk_attention_place(s);
     return STK_OK;
 }
 
@@ -236,13 +194,33 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     stk_status status = set_sizes(&s, engine, options);
     if (status != STK_OK)
         return status;
-    *least = stk_session_scratch_bytes(&s, 1, 1);
-    *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max);
+    uint64_t on_device = engine->share.shares_memory ? engine->share.stream_bytes : 0;
+    *least = stk_session_scratch_bytes(&s, 1, 1) + on_device;
+    *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max) + on_device;
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
-        *out += kv_layer_bytes(&s, &engine->model.layers[i]);
+        if (!stk_gpu_share_has(&engine->share, i))
+            *out += stk_session_kv_layer_bytes(&s, &engine->model.layers[i]);
     uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
     *out += messages;
     *least += messages;
+    return STK_OK;
+}
+
+stk_status stk_session_stream_bytes(stk_engine *engine, const stk_session_options *options,
+                                    const stk_vk_dense_options *dense, uint64_t *out)
+{
+    stk_session s = {0};
+    uint32_t capacities[STK_LAYERS_MAX];
+    stk_status status = set_sizes(&s, engine, options);
+    if (status != STK_OK)
+        return status;
+    for (uint32_t i = 0; i < engine->model.layer_count; i++)
+        capacities[i] = stk_session_kv_capacity(&s, &engine->model.layers[i]);
+    const stk_vk_stream_options stream = {.sequence_count = s.sequence_count,
+                                          .rows_max = s.batch_rows_max,
+                                          .logit_rows_max = s.logit_rows_max,
+                                          .capacity_tokens = capacities};
+    *out = stk_vk_stream_bytes(dense, &stream);
     return STK_OK;
 }
 
@@ -252,7 +230,7 @@ uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *
     stk_session s = {0};
     if (set_sizes(&s, engine, options) != STK_OK)
         return 0;
-    return kv_layer_bytes(&s, &engine->model.all_layers[layer]);
+    return stk_session_kv_layer_bytes(&s, &engine->model.all_layers[layer]);
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
@@ -274,7 +252,11 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         stk_warn(engine->log, "a context of %u tokens is longer than the model was made for (%u)",
                  s->context_tokens, engine->model.context_tokens);
     if (status == STK_OK)
-        status = take_kv(s);
+        status = stk_session_take_kv_table(s);
+    if (status == STK_OK)
+        status = stk_gpu_stream_open(s);
+    if (status == STK_OK)
+        status = stk_session_take_kv_pages(s, &s->kv_pages);
     if (status == STK_OK)
         status = take_scratch(s);
     if (status == STK_OK)
@@ -298,7 +280,9 @@ void stk_session_close(stk_session **session)
         stk_pipeline_session_closed(s);
     stk_spare_return(s);
     stk_meter_close(s);
-    stk_pages_free(s->kv_pages, s->kv_bytes);
+    stk_gpu_stream_close(s);
+    stk_pages_free(s->kv_pages.start, s->kv_pages.bytes);
+    stk_pages_free(s->kv_again.start, s->kv_again.bytes);
     stk_pages_free(s->scratch_pages, s->scratch_bytes);
     free(s->kv);
     free(s);
@@ -330,7 +314,7 @@ static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count
                 log, STK_INVALID,
                 "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
                 r->position, r->sequence, s->length[r->sequence]);
-        else if ((logits += r->logits) > s->logit_rows_max)
+        else if ((logits += r->logits != STK_LOGITS_NONE) > s->logit_rows_max)
             status = stk_fail(log, STK_INVALID,
                               "row %u: the session computes the logits of %u rows at most", checked,
                               s->logit_rows_max);
@@ -372,26 +356,13 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
         return status;
     heed_pressure(s->engine);
-    stk_spare_lend(s, rows, count);
-    s->rows = rows;
-    s->row_count = count;
-    s->logit_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
-        if (rows[i].logits)
-            s->logit_rows[s->logit_count++] = i;
-    }
     stk_expert_store_tick(s->engine->store, count);
     if (s->engine->heat)
         stk_heat_tick(s->engine->heat, count);
     stk_gpu_turn(s);
-    do { // once more without the GPU when that was lost on the way
-        atomic_store(&s->failure, STK_OK);
-        stk_team_run(s->engine->team, stk_forward_worker, s);
-    } while (atomic_load(&s->failure) == STK_DEVICE_LOST);
-    if (atomic_load(&s->failure) == STK_OK)
+    status = stk_session_run(s, rows, count);
+    if (status == STK_OK)
         stk_meter_forward(s);
-    status = (stk_status)atomic_load(&s->failure);
     if (s->engine->pipeline && status == STK_OK)
         status = stk_pipeline_pass_on(s);
     s->rows = NULL; // the caller's
@@ -405,11 +376,32 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     return status;
 }
 
+static bool has_logits(const stk_session *s, uint32_t row_index)
+{
+    return row_index < s->row_count && s->logit_slot[row_index] != UINT32_MAX && holds_logits(s);
+}
+
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
 {
-    if (row_index >= s->row_count || s->logit_slot[row_index] == UINT32_MAX || !holds_logits(s))
+    if (!has_logits(s, row_index))
         return NULL;
+    if (stk_gpu_heads(s))
+        return stk_vk_stream_logits(s->stream, s->logit_slot[row_index]);
     return s->logits + s->logit_slot[row_index] * s->vocab_padded;
+}
+
+int32_t stk_session_best(const stk_session *s, uint32_t row_index)
+{
+    if (!has_logits(s, row_index))
+        return 0;
+    if (stk_gpu_heads(s))
+        return (int32_t)stk_vk_stream_best(s->stream, s->logit_slot[row_index]);
+    const float *logits = s->logits + s->logit_slot[row_index] * s->vocab_padded;
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < s->engine->model.vocab_size; i++)
+        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
+            best = i;
+    return (int32_t)best;
 }
 
 float *stk_session_hidden(stk_session *s)
@@ -430,7 +422,7 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
     const stk_model *m = &s->engine->model;
     for (uint32_t i = 0; i < m->layer_total && length_tokens > 0; i++) { // also those elsewhere
         uint32_t window = m->all_layers[i].window_tokens;
-        uint32_t capacity = layer_capacity(s, &m->all_layers[i]);
+        uint32_t capacity = stk_session_kv_capacity(s, &m->all_layers[i]);
         uint32_t oldest_needed = window != 0 && length_tokens >= window ? length_tokens - window + 1
                                                                         : 0;
         uint32_t oldest_held = s->highest[sequence] > capacity ? s->highest[sequence] - capacity

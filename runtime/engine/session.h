@@ -21,11 +21,18 @@ typedef struct stk_session_options {
     uint32_t trace_forwards; // spans of this many forwards are kept (engine/metrics.h); 0: none
 } stk_session_options;
 
+// Converts from a bool.
+typedef enum stk_want_logits {
+    STK_LOGITS_NONE,
+    STK_LOGITS_ALL,
+    STK_LOGITS_BEST, // only where the largest is, which a GPU finds without the rest leaving it
+} stk_want_logits;
+
 typedef struct stk_row {
     uint32_t sequence; // < sequence_count
     uint32_t position; // the sequence's next position (rows of a sequence come in order)
     int32_t token;
-    bool logits; // compute this row's logits
+    stk_want_logits logits;
 } stk_row;
 
 // Takes the KV cache and all scratch; later calls do not allocate.
@@ -40,9 +47,11 @@ void stk_session_close(stk_session **session); // sets it to NULL; NULL is allow
 STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *rows,
                                            uint32_t count);
 
-// Logits [vocab] of rows[row_index] of the last forward, which must have asked for them.
-// Borrowed, valid until the next forward.
+// Logits [vocab] of rows[row_index] of the last forward, which must have asked for all. Borrowed,
+// valid until the next forward.
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
+// The token with the largest logit of a row that asked for any, the lowest id among equals.
+int32_t stk_session_best(const stk_session *session, uint32_t row_index);
 
 // The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows
 // of a batch there before stk_session_forward; one without the last leaves them there.

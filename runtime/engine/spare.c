@@ -31,6 +31,8 @@ static uint64_t kv_bytes(const stk_session *s, uint32_t positions)
     const stk_model *m = &s->engine->model;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < m->layer_count; i++) {
+        if (!s->kv[i].k)
+            continue; // on a device
         uint64_t held = positions < s->kv[i].capacity_tokens ? positions : s->kv[i].capacity_tokens;
         bytes += 2 * m->kv_head_count * pages_of(held * m->head_dim * sizeof *s->kv[i].k);
     }
@@ -66,6 +68,8 @@ void stk_spare_forget(stk_session *s, uint32_t sequence)
     if (stk_expert_store_is_resident(s->engine->store) || s->touched[sequence] == 0)
         return;
     for (uint32_t i = 0; i < m->layer_count; i++) {
+        if (!s->kv[i].k)
+            continue;
         size_t values = (size_t)m->kv_head_count * s->kv[i].capacity_tokens * m->head_dim;
         stk_pages_discard(s->kv[i].k + sequence * values, values * sizeof *s->kv[i].k);
         stk_pages_discard(s->kv[i].v + sequence * values, values * sizeof *s->kv[i].v);
@@ -80,7 +84,7 @@ void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count)
         return;
     uint32_t logits = s->placed_logits > 0 ? s->placed_logits : 1, asked = 0;
     for (uint32_t i = 0; i < count; i++)
-        asked += rows[i].logits;
+        asked += rows[i].logits != STK_LOGITS_NONE;
     logits = asked > logits ? asked : logits;
     uint32_t row_count = round_up(count, ROWS_STEP, s->batch_rows_max);
     bool moves = row_count != s->placed_rows || logits != s->placed_logits;
@@ -88,6 +92,8 @@ void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count)
     if (moves && row_count < s->placed_rows && scratch < s->scratch_bytes)
         stk_pages_discard((uint8_t *)s->scratch_pages + scratch, s->scratch_bytes - scratch);
     uint64_t used = scratch + count_kv(s, rows, count);
+    if (s->stream && engine->share.shares_memory)
+        used += engine->share.stream_bytes;
     if (engine->pipeline)
         used += stk_pipeline_session_bytes(engine, s->batch_rows_max);
     engine->sessions_bytes += used - s->used_bytes;

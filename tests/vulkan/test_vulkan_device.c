@@ -102,11 +102,12 @@ static stk_status open_with_cache(const char *path, stk_vk **out)
 
 static void use(stk_vk *device)
 {
-    const uint32_t n = 3, groups[3] = {1, 1, 1};
+    const uint32_t constants[] = {3, 3}, groups[3] = {1, 1, 1};
     float x[] = {1, 3, 2};
     uint32_t index = 0;
     const stk_vk_run_buffer buffers[] = {{x, sizeof x, false}, {&index, sizeof index, true}};
-    assert_int_equal(stk_vk_run(device, STK_VK_SHADER_argmax, buffers, 2, &n, 1, groups), STK_OK);
+    assert_int_equal(
+        stk_vk_run(device, STK_VK_SHADER_argmax_part, buffers, 2, constants, 2, groups), STK_OK);
     assert_int_equal(index, 1);
 }
 

@@ -1,0 +1,212 @@
+// Commands of a layer: recorded once. How much there is to do they read from the step.
+#include "vulkan/dense_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint32_t float_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+static void then(stk_vk_stream *s, VkCommandBuffer commands)
+{
+    stk_vk_barrier(s->vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                   VK_ACCESS_SHADER_WRITE_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                   VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+}
+
+static void go(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer, dispatch which)
+{
+    VkDeviceSize at = ((VkDeviceSize)layer * DISPATCH_COUNT + which) *
+                      sizeof(VkDispatchIndirectCommand);
+    s->vk->fn.CmdDispatchIndirect(commands, s->step.handle, s->step.at + at);
+}
+
+static dense_acts normed_acts(const stk_vk_stream *s)
+{
+    VkDeviceAddress at = s->acts.address;
+    return (dense_acts){at + s->block.y_at, at + s->block.q_at, at + s->block.d_at,
+                        at + s->block.sum_at};
+}
+
+static dense_acts attended_acts(const stk_vk_stream *s)
+{
+    const stk_vk_dense_options *o = &s->dense->options;
+    uint64_t values = (uint64_t)s->options.rows_max * o->head_count * o->head_dim;
+    VkDeviceAddress x = s->attended.address, q = x + 4 * values, d = q + values;
+    return (dense_acts){x, q, d, d + values / 8};
+}
+
+static stk_status record_project(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer)
+{
+    const stk_vk_dense_options *o = &s->dense->options;
+    const dense_layer *l = &s->dense->layers[layer];
+    const VkDeviceAddress norm[] = {s->x_in.address, l->attn_norm, s->acts.address};
+    const uint32_t norm_constants[] = {o->width, s->options.rows_max, float_bits(o->rms_epsilon)};
+    uint32_t q_width = o->head_count * o->head_dim, kv_width = o->kv_head_count * o->head_dim;
+    VkDeviceAddress q = s->qkv.address, k = q + 4 * (uint64_t)s->options.rows_max * q_width;
+    VkDeviceAddress v = k + 4 * (uint64_t)s->options.rows_max * kv_width;
+    dense_acts acts = normed_acts(s);
+    stk_status status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_norm_act, norm, norm_constants);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_NORM);
+    then(s, commands);
+    status = stk_vk_dense_bind(s->vk, commands, &l->q, &acts, q, q_width);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_Q);
+    status = stk_vk_dense_bind(s->vk, commands, &l->k, &acts, k, kv_width);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_K);
+    status = stk_vk_dense_bind(s->vk, commands, &l->v, &acts, v, kv_width);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_V);
+    then(s, commands);
+    const VkDeviceAddress rope[] = {q,
+                                    k,
+                                    v,
+                                    s->step.address + s->layout.batch_at,
+                                    s->step.address + s->layout.angles_at,
+                                    s->kv[layer].address,
+                                    s->kv[layer].address + s->kv[layer].bytes / 2};
+    const uint32_t rope_constants[] = {o->head_dim,      l->has_rope ? o->rope_dim / 2 : 0,
+                                       o->rope_dim,      o->head_count,
+                                       o->kv_head_count, s->capacity_tokens[layer]};
+    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_rope_append, rope, rope_constants);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_ROPE);
+    then(s, commands);
+    return STK_OK;
+}
+
+static stk_status record_attend(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
+                                bool few)
+{
+    const stk_vk_dense_options *o = &s->dense->options;
+    const dense_layer *l = &s->dense->layers[layer];
+    uint32_t segments = stk_vk_dense_segments_max(s);
+    float scale = 1.0f / sqrtf((float)o->head_dim);
+    VkDeviceAddress batch = s->step.address + s->layout.batch_at;
+    const VkDeviceAddress attend[] = {s->qkv.address,
+                                      s->kv[layer].address,
+                                      s->kv[layer].address + s->kv[layer].bytes / 2,
+                                      batch,
+                                      s->step.address + s->layout.tiles_at,
+                                      few ? s->states.address : s->attended.address};
+    const uint32_t constants[] = {
+        o->head_dim,      o->head_count,     o->kv_head_count, s->capacity_tokens[layer],
+        l->window_tokens, float_bits(scale), segments};
+    const VkDeviceAddress join[] = {s->states.address, s->attended.address, batch};
+    const uint32_t join_constants[] = {o->head_dim, segments, l->window_tokens};
+    stk_vk_shader shader = few                                ? STK_VK_SHADER_attend_split
+                           : stk_vk_dense_queries(s->vk) == 8 ? STK_VK_SHADER_attend_few
+                                                              : STK_VK_SHADER_attend_many;
+    stk_status status = stk_vk_bind(s->vk, commands, shader, attend, constants);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_ATTEND);
+    then(s, commands);
+    if (!few)
+        return STK_OK;
+    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_attend_join, join, join_constants);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_JOIN);
+    then(s, commands);
+    return STK_OK;
+}
+
+static stk_status record_output(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer)
+{
+    const stk_vk_dense_options *o = &s->dense->options;
+    const dense_layer *l = &s->dense->layers[layer];
+    dense_acts acts = attended_acts(s);
+    uint32_t blocks = s->options.rows_max * (o->head_count * o->head_dim / 32);
+    const VkDeviceAddress quantize[] = {acts.x, acts.q, acts.d, acts.sum};
+    stk_status status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_quantize_q8, quantize, &blocks);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_QUANTIZE);
+    then(s, commands);
+    status = stk_vk_dense_bind(s->vk, commands, &l->output, &acts, s->projected.address, o->width);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_OUTPUT);
+    then(s, commands);
+    const VkDeviceAddress norm[] = {s->acts.address, l->ffn_norm, s->acts.address,
+                                    s->projected.address, s->host.address};
+    const uint32_t constants[] = {o->width, s->options.rows_max, float_bits(o->rms_epsilon)};
+    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_norm_act_add, norm, constants);
+    if (status != STK_OK)
+        return status;
+    go(s, commands, layer, DISPATCH_NORM);
+    stk_vk_barrier(
+        s->vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
+        VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+        VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+    return STK_OK;
+}
+
+// Copies the step of up to `rows` rows to where the device reads it.
+static stk_status record_begin(stk_vk_stream *s, VkCommandBuffer commands, uint32_t rows)
+{
+    const step_layout *l = &s->layout;
+    const stk_vk_dense_options *o = &s->dense->options;
+    const uint64_t at[] = {0, l->batch_at, l->tiles_at, l->angles_at};
+    const uint64_t bytes[] = {
+        (uint64_t)o->layer_count * DISPATCH_COUNT * sizeof(VkDispatchIndirectCommand),
+        8 + 8 * (uint64_t)rows, 8 * (uint64_t)rows, 4 * (uint64_t)rows * o->rope_dim};
+    uint32_t count = o->rope_dim != 0 ? 4 : 3;
+    VkBufferCopy regions[4];
+    stk_status status = stk_vk_commands_begin(s->vk, commands, false);
+    if (status != STK_OK)
+        return status;
+    for (uint32_t i = 0; i < count; i++)
+        regions[i] = (VkBufferCopy){s->step_in.at + at[i], s->step.at + at[i], bytes[i]};
+    s->vk->fn.CmdCopyBuffer(commands, s->step_in.handle, s->step.handle, count, regions);
+    stk_vk_barrier(s->vk, commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
+                   VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                   VK_ACCESS_INDIRECT_COMMAND_READ_BIT | VK_ACCESS_SHADER_READ_BIT);
+    return stk_vk_commands_end(s->vk, commands);
+}
+
+static stk_status record_layer(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer, bool few)
+{
+    stk_status status = stk_vk_commands_begin(s->vk, commands, false);
+    if (status != STK_OK)
+        return status;
+    // what the layer before left behind may still be read
+    then(s, commands);
+    status = record_project(s, commands, layer);
+    if (status == STK_OK)
+        status = record_attend(s, commands, layer, few);
+    if (status == STK_OK)
+        status = record_output(s, commands, layer);
+    return status == STK_OK ? stk_vk_commands_end(s->vk, commands) : status;
+}
+
+stk_status stk_vk_stream_record(stk_vk_stream *s)
+{
+    stk_status status = STK_OK;
+    uint32_t few = s->options.rows_max < FEW_ROWS ? s->options.rows_max : FEW_ROWS;
+    for (uint32_t c = 0; c < CLASSES && status == STK_OK; c++) {
+        status = stk_vk_commands_take(s->vk, &s->vk->compute, &s->begin[c]);
+        if (status == STK_OK)
+            status = record_begin(s, s->begin[c], c == 0 ? few : s->options.rows_max);
+        for (uint32_t i = 0; i < s->dense->options.layer_count && status == STK_OK; i++) {
+            if (!s->dense->layers[i].here)
+                continue;
+            status = stk_vk_commands_take(s->vk, &s->vk->compute, &s->layers[i][c]);
+            if (status == STK_OK)
+                status = record_layer(s, s->layers[i][c], i, c == 0);
+        }
+    }
+    return status;
+}
