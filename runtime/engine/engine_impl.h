@@ -217,6 +217,8 @@ void stk_spare_return(stk_session *s);
 // What the process has besides weights, experts and sessions; and what the system can give it.
 uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
 uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);
+// What a message names as the least, which has to work in the next start of the program too.
+uint64_t stk_memory_plan_named_mib(uint64_t least_bytes);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

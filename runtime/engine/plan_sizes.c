@@ -199,7 +199,7 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
     if (status == STK_NO_MEMORY)
         return stk_fail(engine->log, status,
                         "the model does not fit; the least it needs is %" PRIu64 " MiB",
-                        (engine->plan.least_bytes + (1 << 20) - 1) >> 20);
+                        stk_memory_plan_named_mib(engine->plan.least_bytes));
     engine->is_planned = true;
     return status;
 }
