@@ -189,9 +189,12 @@ stk_status stk_vk_experts_open(const stk_vk_experts_options *options, stk_vk_exp
     e->options = *options;
     e->layout = layout_of(options);
     e->copier = e->vk->transfer.handle ? &e->vk->transfer : &e->vk->compute;
-    stk_status status = stk_vk_experts_open_slots(e);
+    // Slots last: what ends the memory only makes them fewer, and the last can be given back.
+    stk_status status = STK_OK;
     for (uint32_t i = 0; i < options->jobs_max && status == STK_OK; i++)
         status = open_job(e, &e->jobs[i]);
+    if (status == STK_OK)
+        status = stk_vk_experts_open_slots(e);
     if (status != STK_OK) {
         stk_vk_experts_close(&e);
         return status;
@@ -260,9 +263,12 @@ stk_status stk_vk_experts_submit(stk_vk_experts *e, const stk_vk_row *rows, uint
     expert_job *job = &e->jobs[index];
     write_input(e, job, rows, row_count, pairs, pair_count);
     bool few = row_count <= FEW_ROWS && pair_count <= FEW_PAIRS;
+    uint64_t filled = 0;
+    for (uint32_t i = 0; i < pair_count; i++)
+        if (e->slots[pairs[i].slot].filled_value > filled)
+            filled = e->slots[pairs[i].slot].filled_value;
     stk_status status = stk_vk_submit(e->vk, &e->vk->compute, job->commands[few ? 0 : 1],
-                                      e->uploaded_value != 0 ? e->copier : NULL, e->uploaded_value,
-                                      &job->value);
+                                      filled != 0 ? e->copier : NULL, filled, &job->value);
     if (status != STK_OK)
         return status;
     for (uint32_t i = 0; i < pair_count; i++)

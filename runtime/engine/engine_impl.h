@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
+#include "engine/heat.h"
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
@@ -38,6 +39,8 @@ struct stk_engine {
     stk_expert_store *store;
     stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
+    stk_heat *heat;                     // NULL: nobody needs it
+    char *usage_path;                   // NULL: usage is neither read nor written
     stk_gpu_share share;                // what else the device takes over
     stk_vk_dense *dense;                // its weights; NULL: nothing else
     stk_expert_kernels *expert_kernels; // [layer_count]

@@ -1,5 +1,6 @@
 // The sizes of a model as the scheduler wants them, and the plan made from them.
 #include "engine/engine_impl.h"
+#include "store/usage_file.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -358,6 +358,9 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
+    if (s->engine->heat)
+        stk_heat_tick(s->engine->heat, count);
+    stk_gpu_turn(s);
     status = stk_session_run(s, rows, count);
     if (status == STK_OK)
         stk_meter_forward(s);

@@ -252,9 +252,18 @@ static void test_budget(void **state)
                                       .rows_max = 1,
                                       .pairs_max = 1,
                                       .jobs_max = 1};
-    options.resident_slots = (32 << 20) / (uint32_t)options.slot_bytes + 1;
-    assert_int_equal(stk_vk_experts_open(&options, &e), STK_NO_MEMORY);
-    assert_null(e);
+    uint32_t many = (32 << 20) / (uint32_t)options.slot_bytes + 1;
+    options.resident_slots = many; // fewer than that fit
+    assert_int_equal(stk_vk_experts_open(&options, &e), STK_OK);
+    uint32_t fit = stk_vk_experts_resident_slots(e);
+    assert_true(fit < many && fit > many / 2);
+    uint64_t full = stk_vk_memory_bytes(small);
+    stk_vk_experts_shrink(e, 4);
+    assert_int_equal(stk_vk_experts_resident_slots(e), 4);
+    assert_true(stk_vk_memory_bytes(small) < full / 2);
+    assert_int_equal(stk_vk_experts_upload(e, 3, f.slots[0]), STK_OK);
+    assert_int_equal(stk_vk_experts_upload_poll(e, 3), STK_OK); // the slots are mapped
+    stk_vk_experts_close(&e);
     options.resident_slots = 40;
     uint64_t taken = 0;
     for (int i = 0; i < 5; i++) { // what is given back is taken again
