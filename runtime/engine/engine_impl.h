@@ -173,6 +173,8 @@ struct stk_session {
     float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
+    int32_t *best;               // [logit_rows_max]: over ranks, where only these travel
+    bool has_best;               // of the last forward: only these did
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
