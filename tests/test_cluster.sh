@@ -80,6 +80,11 @@ part_same()
         --memory "$(tight 4 2,2,2,2 1)"
     streams
     same_text "greedy" 2 --temp 0 -t 1
+    same_text "greedy, four" 4 --temp 0 -t 1 --batch 7
+    ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick --greedy -t 1 -o json \
+        >"$folder/got.txt" 2>"$folder/log" || fail "greedy bench: $(cat "$folder/log")"
+    grep -qE '"logits_bytes_per_token": 4(\.0*)?,' "$folder/got.txt" ||
+        fail "greedy bench: $(grep logits_bytes "$folder/got.txt")"
     same_text "seeded" 3 --temp 0.9 --seed 7 -t 1
     same_text "drafts" 2 --temp 0 --draft 4 --split 3,5 -t 1
     same_text "little memory" 2 --temp 0.7 --seed 3 --batch 8 -t 1 --ctx 512 --split 4,4 \

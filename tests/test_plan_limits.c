@@ -43,6 +43,10 @@ static void a_control_group_is_planned_for(void **state)
     wishes.memory_bytes = 8 * GIB; // nobody gets that here
     assert_int_equal(stk_plan_make(&machine, &model, &wishes, &plan), STK_OK);
     assert_true(plan.is_limit_lowered && plan.total_bytes < 2 * GIB);
+    wishes.memory_bytes = 2 * GIB; // all that the group allows: a plan counts everything
+    assert_int_equal(stk_plan_make(&machine, &model, &wishes, &plan), STK_OK);
+    assert_false(plan.is_limit_lowered);
+    assert_int_equal(plan.memory_limit_bytes, 2 * GIB);
 }
 
 int main(void)

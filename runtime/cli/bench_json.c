@@ -97,15 +97,15 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
     stk_bench_skew skew = stk_bench_skew_of(r);
     double speed = stk_bench_samples_median(&r->tokens_per_s);
     json_t *object = json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:o, s:f, s:o, s:f, s:f, s:o, s:o}", "kind",
-        r->is_prompt ? "prompt" : "decode", "tokens", (int)r->tokens, "depth", (int)r->depth,
-        "threads", (int)r->threads, "batch_rows", (int)r->batch_rows, "tokens_per_s_median", speed,
-        "tokens_per_s_min", stk_bench_samples_min(&r->tokens_per_s), "tokens_per_s_max",
-        stk_bench_samples_max(&r->tokens_per_s), "samples", json_samples(&r->tokens_per_s),
-        "bytes_per_token", r->bytes_per_token, "bytes_by_component", json_components(r->bytes),
-        "operations_per_token", r->operations_per_token, "operations_per_s",
-        r->operations_per_token * speed, "weight_bytes", json_bytes(r->weight_bytes),
-        "peak_rss_bytes", json_bytes(r->peak_rss_bytes));
+        "{s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:o, s:f, s:o, s:f, s:f, s:o, s:o}", "kind",
+        r->is_prompt ? "prompt" : "decode", "is_greedy", r->is_greedy, "tokens", (int)r->tokens,
+        "depth", (int)r->depth, "threads", (int)r->threads, "batch_rows", (int)r->batch_rows,
+        "tokens_per_s_median", speed, "tokens_per_s_min", stk_bench_samples_min(&r->tokens_per_s),
+        "tokens_per_s_max", stk_bench_samples_max(&r->tokens_per_s), "samples",
+        json_samples(&r->tokens_per_s), "bytes_per_token", r->bytes_per_token, "bytes_by_component",
+        json_components(r->bytes), "operations_per_token", r->operations_per_token,
+        "operations_per_s", r->operations_per_token * speed, "weight_bytes",
+        json_bytes(r->weight_bytes), "peak_rss_bytes", json_bytes(r->peak_rss_bytes));
     json_t *more = json_pack(
         "{s:f, s:o, s:f, s:s, s:f, s:b, s:f, s:f, s:{s:f, s:f, s:f}, s:o}", "bandwidth_bytes_per_s",
         stk_bench_samples_median(&r->bandwidth), "bandwidth_samples", json_samples(&r->bandwidth),

@@ -27,16 +27,19 @@ static double now_s(void)
 static stk_status feed(stk_bench_run *run, uint32_t count, uint32_t rows_max, bool every_logits)
 {
     stk_row *rows = calloc(rows_max, sizeof *rows);
+    const stk_want_logits wanted = run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
     if (!rows)
         return stk_fail(run->log, STK_NO_MEMORY, "no memory for %u rows", rows_max);
     stk_status status = STK_OK;
     for (uint32_t done = 0; done < count && status == STK_OK;) {
         uint32_t length = stk_session_length(run->session, 0);
         uint32_t n = count - done < rows_max ? count - done : rows_max;
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+            bool asks = every_logits || done + i + 1 == count;
             rows[i] = (stk_row){.position = length + i,
                                 .token = run->ids[(length + i + run->offset) % run->id_count],
-                                .logits = every_logits || done + i + 1 == count};
+                                .logits = asks ? wanted : STK_LOGITS_NONE};
+        }
         done += n;
         status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
                                                    : stk_session_forward(run->session, rows, n);
@@ -224,6 +227,7 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
                              stk_bench_result *r)
 {
     r->is_prompt = is_prompt;
+    r->is_greedy = run->is_greedy;
     r->tokens = tokens;
     r->depth = depth;
     r->threads = run->threads;

@@ -98,9 +98,12 @@ static void write_ranks(const stk_bench_result *r, FILE *to)
             r->tokens, all->count, stk_bench_samples_median(&r->tokens_per_s));
     if (!r->is_prompt && all->predicted_s > 0)
         fprintf(to, ", %.2f predicted", 1 / all->predicted_s);
-    fprintf(
-        to, "; hops %.0f us each, %.3f ms per answer; %.1f KiB per token and hop, %.1f KiB back\n",
-        all->hop_s * 1e6, all->overhead_s * 1e3, all->hop_bytes / 1024, all->logits_bytes / 1024);
+    fprintf(to, "; hops %.0f us each, %.3f ms per answer; %.1f KiB per token and hop, ",
+            all->hop_s * 1e6, all->overhead_s * 1e3, all->hop_bytes / 1024);
+    if (r->is_greedy)
+        fprintf(to, "%.0f bytes back (greedy)\n", all->logits_bytes);
+    else
+        fprintf(to, "%.1f KiB back (--greedy: 4 bytes)\n", all->logits_bytes / 1024);
     fprintf(to, "%4s %-20s %6s %14s %12s %14s %12s\n", "rank", "host", "idle", "busy ms/token",
             "MB/token", "disk MB/token", "weights");
     for (uint32_t i = 0; i < all->count; i++) {

@@ -117,6 +117,7 @@ static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t *
     run->ids = *ids;
     run->reps = j->options.reps;
     run->warmup = j->options.warmup;
+    run->is_greedy = j->options.is_greedy;
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);

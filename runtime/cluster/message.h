@@ -32,7 +32,7 @@ typedef struct stk_message_open {
 typedef struct stk_message_row {
     uint32_t sequence, position;
     int32_t token;
-    uint32_t logits; // 0 or 1
+    uint32_t logits; // stk_want_logits of the engine
 } stk_message_row;
 
 typedef struct stk_message_forward {

@@ -62,6 +62,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
                      m->layer_first + m->layer_count);
         usage_path = usage;
     }
+    if (usage_path && !options->ignores_usage && !(engine->usage_path = strdup(usage_path)))
+        return STK_NO_MEMORY;
     stk_expert_store_options store = {
         .gguf = engine->gguf,
         .model = &engine->model,
@@ -77,7 +79,7 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .sidecar = options->ignores_sidecar ? NULL : path,
         .inflight_max = engine->is_planned ? engine->plan.choices.reads_inflight
                                            : options->reads_inflight_max,
-        .usage_path = options->ignores_usage ? NULL : usage_path,
+        .usage_path = engine->usage_path,
     };
     engine->pressure = (stk_pressure_governor){
         .slots_max = engine->memory.slots_max,
@@ -109,7 +111,12 @@ static stk_status choose_kernels(stk_engine *engine)
 // What the device takes over, as far as it may.
 static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options)
 {
-    stk_status status = stk_gpu_open(engine, options, &engine->gpu);
+    stk_status status = STK_OK;
+    if (engine->device)
+        status = stk_heat_open(engine->usage_path, engine->model.layer_count,
+                               engine->model.expert_count, engine->log, &engine->heat);
+    if (status == STK_OK)
+        status = stk_gpu_open(engine, options, &engine->gpu);
     bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
     if (status != STK_UNSUPPORTED || !may_do_without)
         return status;
@@ -271,12 +278,14 @@ void stk_engine_close(stk_engine **engine_pointer)
     stk_gpu_share_close(engine);
     stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
+    stk_heat_close(&engine->heat); // it knows more than the store, so its record is the last
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
     stk_team_close(&engine->team);
     stk_model_free(&engine->model);
     stk_gguf_close(&engine->gguf);
     free(engine->expert_kernels);
+    free(engine->usage_path);
     free(engine);
     *engine_pointer = NULL;
 }
@@ -311,6 +320,11 @@ uint32_t stk_engine_node_count(const stk_engine *engine)
 const char *stk_engine_kernels(const stk_engine *engine)
 {
     return engine->cpu.name;
+}
+
+uint64_t stk_engine_gpu_moves(const stk_engine *engine)
+{
+    return stk_gpu_moved_count(engine->gpu);
 }
 
 uint64_t stk_engine_weight_bytes(const stk_engine *engine)

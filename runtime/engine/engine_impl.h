@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
+#include "engine/heat.h"
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
@@ -38,6 +39,8 @@ struct stk_engine {
     stk_expert_store *store;
     stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
+    stk_heat *heat;                     // NULL: nobody needs it
+    char *usage_path;                   // NULL: usage is neither read nor written
     stk_gpu_share share;                // what else the device takes over
     stk_vk_dense *dense;                // its weights; NULL: nothing else
     stk_expert_kernels *expert_kernels; // [layer_count]
@@ -170,6 +173,8 @@ struct stk_session {
     float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
+    int32_t *best;               // [logit_rows_max]: over ranks, where only these travel
+    bool has_best;               // of the last forward: only these did
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
@@ -214,6 +219,8 @@ void stk_spare_return(stk_session *s);
 // What the process has besides weights, experts and sessions; and what the system can give it.
 uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
 uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);
+// What a message names as the least, which has to work in the next start of the program too.
+uint64_t stk_memory_plan_named_mib(uint64_t least_bytes);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

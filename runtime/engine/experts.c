@@ -195,6 +195,8 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     s->work_count = s->task_count = 0;
     for (uint32_t e = 0; e < m->expert_count; e++) {
         uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
+        for (uint32_t i = 0; s->engine->heat && i < count; i++)
+            stk_heat_touch(s->engine->heat, layer, e);
         if (count == 0 || stk_gpu_has(s->engine->gpu, layer, e))
             continue;
         stk_expert_work *w = &s->work[s->work_count];

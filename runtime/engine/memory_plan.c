@@ -15,6 +15,9 @@ static const uint64_t VOCAB_BYTES_PER_TOKEN = 48;
 // Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
 // which the slots in use end.
 static const uint64_t PROGRAM_SLACK_BYTES = 5u << 20;
+// By so much the program itself differs from one start to the next: which pages of libraries are
+// mapped depends on where they lie and what the page cache holds.
+static const uint64_t RESIDENT_VARIES_BYTES = 512u << 10;
 enum { BATCH_ROWS = 512, BATCH_ROWS_LEAST = 32 };
 
 static uint64_t read_number_after(const char *path, const char *key)
@@ -47,6 +50,11 @@ uint64_t stk_memory_plan_program_bytes(const stk_engine *engine)
     const stk_model *m = &engine->model;
     return resident_now_bytes() + PROGRAM_SLACK_BYTES +
            (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+}
+
+uint64_t stk_memory_plan_named_mib(uint64_t least_bytes)
+{
+    return (least_bytes + RESIDENT_VARIES_BYTES + (1 << 20) - 1) >> 20;
 }
 
 uint64_t stk_memory_plan_available_bytes(const stk_engine *engine)
@@ -208,7 +216,7 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
     report(engine->log, p, STK_LOG_ERROR);
     return stk_fail(engine->log, STK_NO_MEMORY,
                     "give --memory %" PRIu64 "MiB or more, or a smaller --ctx or --batch",
-                    (p->total_bytes + (1 << 20) - 1) >> 20);
+                    stk_memory_plan_named_mib(p->total_bytes));
 }
 
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)

@@ -69,6 +69,9 @@ static stk_status take_slots(stk_meter *meter, uint32_t layers)
     if (!meter->slots)
         return STK_NO_MEMORY;
     memset(meter->slots, 0, bytes);
+    meter->gpu_spans = meter->spans_max ? calloc(meter->spans_max, sizeof *meter->gpu_spans) : NULL;
+    if (meter->spans_max && !meter->gpu_spans)
+        return STK_NO_MEMORY;
     for (uint32_t w = 0; w < meter->worker_count; w++) {
         stk_meter_slot *slot = &meter->slots[w];
         slot->active_neurons = aligned_alloc(64, (layers * sizeof(uint64_t) + 63) / 64 * 64);
@@ -120,6 +123,7 @@ void stk_meter_close(stk_session *s)
         free(meter->slots[w].spans);
     }
     free(meter->slots);
+    free(meter->gpu_spans);
     free(meter->touched);
     free(meter->by_node);
     free(meter->wait_ns);
@@ -175,6 +179,19 @@ void stk_meter_gate(stk_session *s, const stk_expert_scratch *scratch, uint32_t 
                     uint32_t expert, uint32_t groups)
 {
     count_read(s, scratch, layer, expert, s->meter->costs[layer].gate * groups / s->meter->groups);
+}
+
+uint64_t stk_meter_gpu_begin(const stk_session *s)
+{
+    return s->meter->is_timing && s->meter->spans_max ? now_ns() : 0;
+}
+
+void stk_meter_gpu_end(stk_session *s, stk_gpu_span_kind kind, uint32_t layer, uint64_t begin_ns)
+{
+    stk_meter *meter = s->meter;
+    if (begin_ns != 0 && meter->spans_max)
+        meter->gpu_spans[meter->gpu_span_count++ % meter->spans_max] = (stk_gpu_span){
+            .begin_ns = begin_ns, .end_ns = now_ns(), .layer = layer, .kind = kind};
 }
 
 void stk_meter_active(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,

@@ -81,6 +81,20 @@ typedef struct stk_span {
     stk_phase phase;
 } stk_span;
 
+typedef enum stk_gpu_span_kind {
+    STK_GPU_SPAN_JOB,    // experts on the GPU: from submission until the host saw them done
+    STK_GPU_SPAN_UPLOAD, // an expert on its way to it, likewise
+    STK_GPU_SPAN_SUBMIT, // worker 0 hands over the layer's experts
+    STK_GPU_SPAN_WAIT,   // worker 0 has no more work of its own and waits for them
+} stk_gpu_span_kind;
+
+// What the GPU did, or worker 0 for it, on the monotonic clock.
+typedef struct stk_gpu_span {
+    uint64_t begin_ns, end_ns;
+    uint32_t layer;
+    stk_gpu_span_kind kind;
+} stk_gpu_span;
+
 // Thread-safety of all below: as the session's; not during a forward.
 
 // Borrowed, valid until the next call for this session or its close.
@@ -95,5 +109,7 @@ void stk_session_set_timing(stk_session *session, bool is_timing);
 // those of the last trace_forwards forwards are kept.
 uint32_t stk_session_spans(const stk_session *session, uint32_t worker, stk_span *out,
                            uint32_t max);
+// Likewise what the GPU did, in the order in which it ended.
+uint32_t stk_session_gpu_spans(const stk_session *session, stk_gpu_span *out, uint32_t max);
 
 #endif

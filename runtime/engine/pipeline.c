@@ -212,12 +212,38 @@ static void send_hidden(stk_pipeline *p, const stk_session *s, uint64_t computed
     stk_pipeline_send(p, p->rank + 1, &message);
 }
 
-static size_t logits_bytes(const stk_session *s)
+// Logits of every row that asked for any, or, where none wants more, only their best tokens.
+static bool is_best_enough(const stk_session *s)
 {
-    return s->logit_count * s->vocab_padded * sizeof(float);
+    for (uint32_t i = 0; i < s->logit_count; i++)
+        if (s->rows[s->logit_rows[i]].logits != STK_LOGITS_BEST)
+            return false;
+    return s->logit_count > 0;
 }
 
-static stk_status await_logits(stk_pipeline *p, stk_session *s)
+static void *answer_data(const stk_session *s)
+{
+    return is_best_enough(s) ? (void *)s->best : (void *)s->logits;
+}
+
+static size_t answer_bytes(const stk_session *s)
+{
+    return s->logit_count *
+           (is_best_enough(s) ? sizeof *s->best : s->vocab_padded * sizeof *s->logits);
+}
+
+// The last rank's.
+static void prepare_answer(stk_session *s)
+{
+    bool best = is_best_enough(s);
+    for (uint32_t i = 0; i < s->logit_count && best; i++)
+        s->best[i] = stk_session_best(s, s->logit_rows[i]);
+    for (uint32_t i = 0; i < s->logit_count && !best && stk_gpu_heads(s); i++)
+        memcpy(s->logits + i * s->vocab_padded, stk_session_logits(s, s->logit_rows[i]),
+               s->engine->model.vocab_size * sizeof *s->logits);
+}
+
+static stk_status await_answer(stk_pipeline *p, stk_session *s)
 {
     stk_message_reply reply;
     uint64_t begin = stk_pipeline_now_ns();
@@ -227,12 +253,13 @@ static stk_status await_logits(stk_pipeline *p, stk_session *s)
             s->engine->log, STK_FORMAT, "rank %u on %s: logits of %u rows, not of %u", reply.rank,
             stk_cluster_host(p->cluster, reply.rank), reply.logit_rows, s->logit_count);
     if (status == STK_OK)
-        status = stk_cluster_bulk_arrived(p->cluster, logits_bytes(s));
+        status = stk_cluster_bulk_arrived(p->cluster, answer_bytes(s));
     stk_cluster_bulk_forget(p->cluster);
     uint64_t waited = stk_pipeline_now_ns() - begin;
     p->stats.idle_ns += waited;
     if (status != STK_OK)
         return status;
+    s->has_best = is_best_enough(s);
     p->hops.answers++;
     p->hops.hops += p->count;
     p->hops.ns += waited > reply.computed_ns ? waited - reply.computed_ns : 0;
@@ -240,7 +267,7 @@ static stk_status await_logits(stk_pipeline *p, stk_session *s)
 }
 
 // The last rank's: to rank 0.
-static void send_logits(stk_pipeline *p, stk_session *s, uint64_t computed_ns)
+static void send_answer(stk_pipeline *p, stk_session *s, uint64_t computed_ns)
 {
     if (s->logit_count == 0)
         return;
@@ -250,26 +277,28 @@ static void send_logits(stk_pipeline *p, stk_session *s, uint64_t computed_ns)
                                                  .rank = p->rank,
                                                  .logit_rows = s->logit_count,
                                                  .computed_ns = computed_ns}});
-    stk_cluster_bulk_send(p->cluster, 0, s->logits, logits_bytes(s));
-    p->stats.hop_bytes += logits_bytes(s);
+    stk_cluster_bulk_send(p->cluster, 0, answer_data(s), answer_bytes(s));
+    p->stats.hop_bytes += answer_bytes(s);
 }
 
 stk_status stk_pipeline_pass_on(stk_session *s)
 {
     stk_pipeline *p = s->engine->pipeline;
+    if (p->rank == p->count - 1)
+        prepare_answer(s);
     uint64_t busy = stk_pipeline_now_ns() - p->begun_ns;
     p->stats.busy_ns += busy;
     p->stats.forwards++;
     p->stats.rows += s->row_count;
     if (p->rank == p->count - 1) {
-        send_logits(p, s, p->computed_ns + busy);
+        send_answer(p, s, p->computed_ns + busy);
         return STK_OK;
     }
     bool waits = p->rank == 0 && s->logit_count > 0;
     if (waits)
-        stk_cluster_bulk_expect(p->cluster, p->count - 1, s->logits, logits_bytes(s));
+        stk_cluster_bulk_expect(p->cluster, p->count - 1, answer_data(s), answer_bytes(s));
     send_hidden(p, s, p->rank == 0 ? 0 : p->computed_ns + busy);
-    return waits ? await_logits(p, s) : STK_OK;
+    return waits ? await_answer(p, s) : STK_OK;
 }
 
 // ---- figures ----

@@ -1,10 +1,11 @@
 // engine/pipeline.h: one model over several ranks, each with some of its layers.
 //
-// Rank 0 is the session's user: tokens enter there and logits come back there. The other ranks
-// serve (stk_engine_serve): they take the residual stream from the rank before, run their layers
-// and pass it on; the last one computes the head. A forward that asks for no logits returns as soon
-// as rank 0 has done its share, so that the chunks of a prompt fill the ranks like an assembly
-// line. Invariant: the numbers are those of one rank that has all layers (with STK_HOP_F32).
+// Rank 0 is the session's user: tokens enter there, and logits come back there or, where no row
+// wants more, only the best tokens. The other ranks serve (stk_engine_serve): they take the
+// residual stream from the rank before, run their layers and pass it on; the last one computes the
+// head. A forward that asks for no logits returns as soon as rank 0 has done its share, so that the
+// chunks of a prompt fill the ranks like an assembly line. Invariant: the numbers are those of one
+// rank that has all layers (with STK_HOP_F32).
 //
 // What goes wrong on another rank ends the session: the next forward that waits for logits says so,
 // and every one after it. A lost rank ends the job (cluster/cluster.h).

@@ -42,9 +42,13 @@ static stk_status run(stk_pipeline *p, const stk_message_forward *f)
                         "a residual stream of width %u is not this model's", f->width);
     size_t count = (size_t)f->row_count * f->width;
     const uint16_t *halves = f->hidden;
-    for (uint32_t i = 0; i < f->row_count; i++)
+    for (uint32_t i = 0; i < f->row_count; i++) {
+        if (f->rows[i].logits > STK_LOGITS_BEST)
+            return stk_fail(s->engine->log, STK_FORMAT, "row %u asks for logits in an unknown way",
+                            i);
         p->rows_in[i] = (stk_row){f->rows[i].sequence, f->rows[i].position, f->rows[i].token,
-                                  f->rows[i].logits != 0};
+                                  (stk_want_logits)f->rows[i].logits};
+    }
     if (f->hop == STK_HOP_F32)
         memcpy(s->x, f->hidden, count * sizeof *s->x);
     for (size_t i = 0; f->hop == STK_HOP_F16 && i < count; i++)

@@ -123,6 +123,7 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
     s->logits = carve(c, holds_logits(s) ? logit_count * s->vocab_padded : 0, sizeof *s->logits);
+    s->best = carve(c, s->engine->pipeline ? logit_count : 0, sizeof *s->best);
     for (uint32_t i = 0; i < row_count && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
 }
@@ -357,6 +358,9 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
         return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
+    if (s->engine->heat)
+        stk_heat_tick(s->engine->heat, count);
+    stk_gpu_turn(s);
     status = stk_session_run(s, rows, count);
     if (status == STK_OK)
         stk_meter_forward(s);
@@ -380,7 +384,7 @@ static bool has_logits(const stk_session *s, uint32_t row_index)
 
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
 {
-    if (!has_logits(s, row_index))
+    if (!has_logits(s, row_index) || s->has_best)
         return NULL;
     if (stk_gpu_heads(s))
         return stk_vk_stream_logits(s->stream, s->logit_slot[row_index]);
@@ -391,6 +395,8 @@ int32_t stk_session_best(const stk_session *s, uint32_t row_index)
 {
     if (!has_logits(s, row_index))
         return 0;
+    if (s->has_best)
+        return s->best[s->logit_slot[row_index]];
     if (stk_gpu_heads(s))
         return (int32_t)stk_vk_stream_best(s->stream, s->logit_slot[row_index]);
     const float *logits = s->logits + s->logit_slot[row_index] * s->vocab_padded;

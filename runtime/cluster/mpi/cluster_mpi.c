@@ -10,7 +10,7 @@
 #include "base/pages.h"
 #include "cluster/launcher.h"
 
-enum { PROTOCOL = 1, VERSION_BYTES = 64, SILENCE_MS = 5000, END_WITHIN_S = 2 };
+enum { PROTOCOL = 2, VERSION_BYTES = 64, SILENCE_MS = 5000, END_WITHIN_S = 2 };
 
 // What ranks tell each other first. Never changes its size or order.
 typedef struct hello {
