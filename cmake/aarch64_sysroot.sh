@@ -2,8 +2,13 @@
 # aarch64_sysroot.sh DIR: fills DIR with Debian's arm64 C library and the libraries stoker links,
 # for cmake/aarch64.cmake. Needs apt and no rights: packages are unpacked, never installed, and
 # apt's lists and cache live in DIR/apt, so the machine's own package state is left alone.
+# DIR/packages, written last, says what is there; if that is all that is wanted, nothing is done.
 set -eu
 sysroot=${1:?usage: aarch64_sysroot.sh DIR}
+packages="libc6-dev libhwloc-dev libpcre2-dev libedit-dev libjansson-dev libcmocka-dev liburing-dev
+libxxhash-dev libyaml-dev"
+[ "$(cat "$sysroot/packages" 2>/dev/null)" != "$packages" ] || exit 0
+rm -rf "$sysroot/packages" "$sysroot/apt"
 mkdir -p "$sysroot/apt/lists/partial" "$sysroot/apt/archives/partial"
 sysroot=$(cd "$sysroot" && pwd)
 . /etc/os-release
@@ -27,9 +32,10 @@ arm64_apt()
         -o Debug::NoLocking=1 --no-install-recommends --download-only "$@"
 }
 arm64_apt update
-arm64_apt -y install libc6-dev libhwloc-dev libpcre2-dev libedit-dev libjansson-dev \
-    libcmocka-dev liburing-dev libxxhash-dev
-for package in "$sysroot"/apt/archives/*.deb; do
-    dpkg-deb -x "$package" "$sysroot"
+# shellcheck disable=SC2086 # words
+arm64_apt -y install $packages
+for archive in "$sysroot"/apt/archives/*.deb; do
+    dpkg-deb -x "$archive" "$sysroot"
 done
 rm -r "$sysroot/apt"
+echo "$packages" > "$sysroot/packages"

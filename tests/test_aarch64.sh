@@ -13,8 +13,7 @@ skip()
 }
 command -v aarch64-linux-gnu-gcc >/dev/null || skip 'no aarch64-linux-gnu-gcc'
 qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static) || skip 'no qemu-aarch64'
-[ -e "$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig/hwloc.pc" ] ||
-    skip "no libraries in $sysroot: run cmake/aarch64_sysroot.sh"
+[ -e "$sysroot/packages" ] || skip "no libraries in $sysroot: run cmake/aarch64_sysroot.sh"
 
 set -eo pipefail
 "$cmake" -G "$generator" -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Release -DSTK_WERROR=ON \
@@ -24,7 +23,7 @@ set -eo pipefail
 }
 "$cmake" --build "$build" --parallel 2 --target \
     stoker test_types test_matrix test_kernels test_kernel_ops | tail -n 1
-(cd "$build" && timeout 170 ctest --output-on-failure --no-tests=error \
+(cd "$build" && ctest --output-on-failure --no-tests=error \
     -R '^(types|matrix|kernels|kernel_ops|kernels_armv8|kernel_ops_armv8)$')
 
 # Logits: every set of kernels on both machines, and an ARM without the dot product. One thread:
@@ -42,7 +41,7 @@ same()
     shift
     while [ "$1" != -- ]; do machine+=("$1") && shift; done
     shift
-    timeout 60 "$qemu" -L "$sysroot" "${machine[@]}" "$build/stoker" logits "$model" -p "$prompt" \
+    "$qemu" -L "$sysroot" "${machine[@]}" "$build/stoker" logits "$model" -p "$prompt" \
         -o "$out/arm" --threads 1 "$@" || { echo "FAILED: $what: ended with $?" && exit 1; }
     cmp "$out/native" "$out/arm" || { echo "FAILED: $what: other logits than here" && exit 1; }
     echo "$what: the same logits"
