@@ -105,9 +105,10 @@ stk_status stk_vk_wait(stk_vk *vk, const stk_vk_queue *queue, uint64_t value)
                                 .pSemaphores = &queue->timeline,
                                 .pValues = &value};
     VkResult result = vk->lost ? VK_ERROR_DEVICE_LOST : VK_TIMEOUT;
-    // second by second: a process that was stopped for a minute has lost one of them, not the
-    // device
-    for (int i = 0; i < SECONDS_MAX && result == VK_TIMEOUT; i++)
+    // Second by second: a process that was stopped for a minute has lost one of them, not the
+    // device. A software device is threads of this process: slow on a busy machine, never gone.
+    bool has_limit = vk->info.kind != STK_VK_CPU;
+    for (int i = 0; (i < SECONDS_MAX || !has_limit) && result == VK_TIMEOUT; i += has_limit)
         result = vk->fn.WaitSemaphores(vk->device, &info, UINT64_C(1000000000));
     return result == VK_SUCCESS ? STK_OK : stk_vk_fail(vk->log, result, "waiting for the device");
 }
