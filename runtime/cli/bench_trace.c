@@ -15,17 +15,20 @@ static void write_event(FILE *to, const char *name, const char *category, uint32
             layer);
 }
 
-static void write_worker(FILE *to, uint32_t worker, const stk_span *spans, uint32_t count,
-                         uint64_t origin_ns)
+// Lane `worker` of the picture; the one after the last worker is the GPU's.
+static void write_worker(FILE *to, uint32_t worker, bool is_gpu, const stk_span *spans,
+                         uint32_t count, uint64_t origin_ns)
 {
     fprintf(to,
             "%s{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":%u,"
-            "\"args\":{\"name\":\"worker %u\"}}",
-            worker ? ",\n" : "", worker, worker);
+            "\"args\":{\"name\":\"%s %u\"}}",
+            worker ? ",\n" : "", worker, is_gpu ? "gpu" : "worker", is_gpu ? 0 : worker);
     for (uint32_t i = 0; i < count; i++) {
         const stk_span *s = &spans[i];
         write_event(to, stk_phase_name(s->phase), "work", worker, s->layer, s->begin_ns - origin_ns,
                     s->end_ns - origin_ns);
+        if (is_gpu)
+            continue;
         write_event(to, "wait", "barrier", worker, s->layer, s->end_ns - origin_ns,
                     s->released_ns - origin_ns);
     }
@@ -66,9 +69,10 @@ stk_status stk_bench_trace(stk_bench_run *run, uint32_t depth, const char *path)
     }
     uint64_t origin = first_ns(run->session, run->threads, spans, max);
     fputs("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n", to);
-    for (uint32_t w = 0; w < run->threads; w++) {
+    for (uint32_t w = 0; w <= run->threads; w++) {
         uint32_t count = stk_session_spans(run->session, w, spans, max);
-        write_worker(to, w, spans, count, origin);
+        if (w < run->threads || count > 0)
+            write_worker(to, w, w == run->threads, spans, count, origin);
     }
     fputs("\n]}\n", to);
     free(spans);

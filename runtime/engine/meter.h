@@ -57,6 +57,10 @@ void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk
 // In the experts' phase: the gate weights of `groups` groups of `expert` were read.
 void stk_meter_gate(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
                     uint32_t expert, uint32_t groups);
+// Worker 0, around a device's work, as far as the host sees it.
+void stk_meter_device_begin(stk_session *session);
+void stk_meter_device_end(stk_session *session, uint32_t layer, stk_phase phase);
+
 // In the experts' phase: groups [begin, end) of `expert` were run for one row; scratch lists their
 // active neurons.
 void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scratch,

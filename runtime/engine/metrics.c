@@ -107,6 +107,7 @@ void stk_session_metrics_reset(stk_session *s)
         memset(meter->slots[w].node_bytes, 0, meter->node_count * sizeof(uint64_t));
         meter->slots[w].span_count = 0;
     }
+    meter->slots[meter->worker_count].span_count = 0;
 }
 
 void stk_session_set_timing(stk_session *s, bool is_timing)
@@ -117,7 +118,7 @@ void stk_session_set_timing(stk_session *s, bool is_timing)
 uint32_t stk_session_spans(const stk_session *s, uint32_t worker, stk_span *out, uint32_t max)
 {
     const stk_meter *meter = s->meter;
-    if (worker >= meter->worker_count || meter->spans_max == 0)
+    if (worker > meter->worker_count || meter->spans_max == 0)
         return 0;
     const stk_meter_slot *slot = &meter->slots[worker];
     uint64_t count = slot->span_count < meter->spans_max ? slot->span_count : meter->spans_max;

@@ -91,7 +91,8 @@ void stk_session_metrics_reset(stk_session *session); // spans too
 // costs two readings of the clock per phase and worker.
 void stk_session_set_timing(stk_session *session, bool is_timing);
 
-// Copies the newest spans of a worker to out[max], oldest first, and returns how many. At most
+// Copies the newest spans of a worker to out[max], oldest first, and returns how many; the one
+// after the last worker is a GPU, from submission until the host knew that it was done. At most
 // those of the last trace_forwards forwards are kept.
 uint32_t stk_session_spans(const stk_session *session, uint32_t worker, stk_span *out,
                            uint32_t max);
