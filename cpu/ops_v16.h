@@ -57,15 +57,42 @@ static inline v16 v_exp(v16 x)
 // Positions that are turned into floats together, for all queries that see them.
 enum { ATTEND_BLOCK = 16 };
 
-// Asks for part `index` of `count` of rows [at, at+16), which need not exist. In parts, because
-// more requests than the core can have under way would stop the sums they are to overlap.
-static inline void prefetch_rows_v16(const uint16_t *rows, uint32_t head_dim, uint32_t at,
-                                     uint32_t index, uint32_t count)
+// What attention reads, in order: keys of the segment's positions, their values, and the next
+// segment, which starts with its keys.
+typedef struct stream_v16 {
+    const uint16_t *k, *v;
+    uint32_t head_dim;
+    uint32_t begin, blocks; // first position, a multiple of 16; blocks of 16 up to the last
+} stream_v16;
+
+// Block `index` of that order.
+static inline const char *stream_at_v16(const stream_v16 *s, uint32_t index)
 {
-    const char *from = (const char *)(rows + (size_t)at * head_dim);
-    uint32_t lines = ATTEND_BLOCK * head_dim / 32;
-    for (uint32_t i = lines * index / count; i < lines * (index + 1) / count; i++)
-        __builtin_prefetch(from + 64 * (size_t)i);
+    uint32_t from = s->begin;
+    const uint16_t *rows = s->k;
+    if (index >= 2 * s->blocks) {
+        index -= 2 * s->blocks;
+        from = STK_SEGMENT_TOKENS;
+    } else if (index >= s->blocks) {
+        index -= s->blocks;
+        rows = s->v;
+    }
+    return (const char *)(rows + (size_t)(from + index * ATTEND_BLOCK) * s->head_dim);
+}
+
+// Asks for part `part` of `count` of what comes after block `index`, into L2 and from there into
+// L1. In parts, because more requests than the core can have under way would stop the sums they are
+// to overlap.
+static inline void prefetch_v16(const stream_v16 *s, uint32_t index, uint32_t part, uint32_t count)
+{
+    enum { NEAR = 1, FAR = 3 }; // blocks; nearer than FAR does not fill L2's queue
+    const char *near_rows = stream_at_v16(s, index + NEAR);
+    const char *far_rows = stream_at_v16(s, index + FAR);
+    uint32_t lines = ATTEND_BLOCK * s->head_dim / 32;
+    for (uint32_t i = lines * part / count; i < lines * (part + 1) / count; i++) {
+        __builtin_prefetch(near_rows + 64 * (size_t)i, 0, 3);
+        __builtin_prefetch(far_rows + 64 * (size_t)i, 0, 2);
+    }
 }
 
 // Rows [at, at+16) of k or v as floats out[16][head_dim]; only rows in [begin, end) are read, the
@@ -170,11 +197,11 @@ static inline int overlap_v16(const stk_attend_query *query, uint32_t at, uint32
 // same.
 static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
                                  const float *v, uint32_t at, float (*p)[STK_SEGMENT_TOKENS],
-                                 const uint16_t *ahead, uint32_t ahead_at)
+                                 const stream_v16 *stream, uint32_t index)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t from, to, next_from, next_to;
-        prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+        prefetch_v16(stream, index, i, count);
         if (!overlap_v16(&queries[i], at, &from, &to))
             continue;
         float *o = queries[i].state.o;
@@ -183,7 +210,7 @@ static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint
             add_values_v16(p[i] + at, p[i + 1] + at, v, head_dim, from, to, 1, o,
                            queries[i + 1].state.o);
             i++;
-            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+            prefetch_v16(stream, index, i, count);
         } else {
             add_values_v16(p[i] + at, p[i] + at, v, head_dim, from, to, 0, o, o);
         }
@@ -193,7 +220,6 @@ static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint
 static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
                        const uint16_t *k, const uint16_t *v, float scale)
 {
-    enum { AHEAD = ATTEND_BLOCK }; // further would not fit in L1
     _Alignas(64) float p[STK_ATTEND_QUERIES_MAX][STK_SEGMENT_TOKENS];
     _Alignas(64) float rows[ATTEND_BLOCK * STK_HEAD_DIM_MAX];
     uint32_t begin = STK_SEGMENT_TOKENS, end = 0, from, to;
@@ -203,22 +229,22 @@ static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_
         memset(queries[i].state.o, 0, head_dim * sizeof *queries[i].state.o);
     }
     v16 factor = v_set1(scale);
-    for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
+    uint32_t first = begin / ATTEND_BLOCK * ATTEND_BLOCK, index = 0;
+    const stream_v16 stream = {k, v, head_dim, first,
+                               (end - first + ATTEND_BLOCK - 1) / ATTEND_BLOCK};
+    for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
         load_rows_v16(k, head_dim, at, begin, end, rows);
-        const uint16_t *ahead = at + AHEAD < end ? k : v;
-        uint32_t ahead_at = at + AHEAD < end ? at + AHEAD : at + AHEAD - end + begin;
         for (uint32_t i = 0; i < count; i++) {
-            prefetch_rows_v16(ahead, head_dim, ahead_at, i, count);
+            prefetch_v16(&stream, index, i, count);
             if (overlap_v16(&queries[i], at, &from, &to))
                 v_store(p[i] + at, v_mul(dots_v16(queries[i].q, rows, head_dim), factor));
         }
     }
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
-    for (uint32_t at = begin / ATTEND_BLOCK * ATTEND_BLOCK; at < end; at += ATTEND_BLOCK) {
+    for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
         load_rows_v16(v, head_dim, at, begin, end, rows);
-        // Past the end of v comes the next segment, which starts with its keys.
-        add_block_v16(queries, count, head_dim, rows, at, p, at + AHEAD < end ? v : k, at + AHEAD);
+        add_block_v16(queries, count, head_dim, rows, at, p, &stream, index);
     }
 }
 

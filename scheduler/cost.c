@@ -237,7 +237,7 @@ static void add_disk(const cost *c, double gpu_first, double before_route, doubl
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = is_decode ? 1 + 0.4 * depth : 4;
+    double blend = is_decode ? 1 + 0.4 * (depth < 4 ? depth : 4) : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];

@@ -50,15 +50,16 @@ static uint32_t experts_here(const stk_plan_model *m, const stk_plan_wishes *w)
     return (m->layer_count + ranks - 1) / ranks * m->expert_count;
 }
 
-// All that may be used; 0: nobody knows of a limit.
+// All that may be used; 0: nobody knows of a limit. What a control group allows may be used
+// to the last byte, as a plan counts everything; of a whole machine the system needs some.
 static uint64_t limit_given(const stk_plan_machine *m, const stk_plan_wishes *w, bool *is_lowered)
 {
     uint64_t nodes = 0, limit = w->memory_bytes;
     for (uint32_t i = 0; i < m->node_count; i++)
         nodes += m->nodes[i].memory_bytes;
-    uint64_t hard = m->memory_hard_bytes && m->memory_hard_bytes < nodes ? m->memory_hard_bytes
-                                                                         : nodes;
-    *is_lowered = limit > hard / 20 * 19;
+    bool is_group = m->memory_hard_bytes && m->memory_hard_bytes < nodes;
+    uint64_t hard = is_group ? m->memory_hard_bytes : nodes;
+    *is_lowered = limit > (is_group ? hard : hard / 20 * 19);
     return *is_lowered ? hard / 20 * 19 : limit;
 }
 

@@ -1,6 +1,6 @@
 """check_bench.py KIND FILE: whether a report of stoker bench is what bench/README.md promises.
 
-KIND is json, csv, html or trace. Says what is wrong and ends with 1. Speeds are checked against
+KIND is json, csv, html, trace or gpu_trace. Says what is wrong and ends with 1. Speeds are checked against
 each other only, never against a machine.
 """
 import csv
@@ -128,5 +128,24 @@ def check_trace(path):
         check(names.count("experts") == names.count("attend") > 1, "layers")
 
 
-CHECKS = {"json": check_json, "draft": check_draft, "csv": check_csv, "html": check_html, "trace": check_trace}
+def check_gpu_trace(path):
+    """One worker: in some layer the GPU is at work while the CPU computes experts of its own."""
+    events = json.load(open(path, encoding="utf-8"))["traceEvents"]
+    lanes = {e["args"]["name"]: e["tid"] for e in events if e["name"] == "thread_name"}
+    check("GPU" in lanes, f"lanes {list(lanes)}")
+    at = {(e["tid"], e["name"], e["args"]["layer"]): e for e in events if e["ph"] == "X"}
+    both = 0
+    for (lane, name, layer), job in at.items():
+        submit, wait = at.get((0, "gpu submit", layer)), at.get((0, "gpu wait", layer))
+        if lane != lanes["GPU"] or not submit or not wait:
+            continue
+        phase = at[0, "experts", layer]
+        check(phase["ts"] <= submit["ts"] and wait["ts"] <= phase["ts"] + phase["dur"], "not inside")
+        begin, end = submit["ts"] + submit["dur"], wait["ts"] # the CPU's own experts
+        both += begin < end and job["ts"] < end and begin < job["ts"] + job["dur"]
+    check(both > 0, "nothing runs at the same time")
+
+
+CHECKS = {"gpu_trace": check_gpu_trace,
+          "json": check_json, "draft": check_draft, "csv": check_csv, "html": check_html, "trace": check_trace}
 CHECKS[sys.argv[1]](sys.argv[2])

@@ -17,3 +17,6 @@ add_test(NAME docs_configuration COMMAND bash -c
 
 stk_fuzz(config LINK stk_base
   ARGS -max_len=8192 ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus_config)
+stk_test(config_malformed
+  SOURCES test_config_malformed.c ${PROJECT_SOURCE_DIR}/runtime/cli/config_tables.c
+  LINK stk_engine)

@@ -85,10 +85,9 @@ void test_feed(stk_session *session, uint32_t vocab, uint32_t sequence, const in
     free(rows);
 }
 
-float *test_logits(const char *path, const char *mask, const int32_t *ids, uint32_t count,
-                   uint32_t vocab)
+// Closes the engine.
+static float *logits_of(stk_engine *engine, const int32_t *ids, uint32_t count, uint32_t vocab)
 {
-    stk_engine *engine = test_engine(path, mask, 2);
     assert_int_equal(stk_engine_model(engine)->vocab_size, vocab);
     const stk_session_options options = {.context_tokens = count, .batch_rows_max = count};
     stk_session *session = test_session(engine, &options);
@@ -97,6 +96,24 @@ float *test_logits(const char *path, const char *mask, const int32_t *ids, uint3
     stk_session_close(&session);
     stk_engine_close(&engine);
     return out;
+}
+
+float *test_logits(const char *path, const char *mask, const int32_t *ids, uint32_t count,
+                   uint32_t vocab)
+{
+    return logits_of(test_engine(path, mask, 2), ids, count, vocab);
+}
+
+float *test_logits_nodes(const char *path, uint32_t nodes, const int32_t *ids, uint32_t count,
+                         uint32_t vocab)
+{
+    const stk_engine_options options = {
+        .model_path = path, .log = &test_log, .thread_count = nodes, .node_count = nodes};
+    stk_engine *engine = NULL;
+    if (stk_engine_open(&options, &engine) != STK_OK)
+        fail_msg("%s: %s", path, test_last_error);
+    assert_int_equal(stk_engine_node_count(engine), nodes);
+    return logits_of(engine, ids, count, vocab);
 }
 
 void test_random_ids(uint64_t seed, uint32_t vocab, int32_t *ids, uint32_t count)

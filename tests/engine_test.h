@@ -47,6 +47,10 @@ void test_feed(stk_session *session, uint32_t vocab, uint32_t sequence, const in
 float *test_logits(const char *path, const char *mask, const int32_t *ids, uint32_t count,
                    uint32_t vocab);
 
+// The same with every kernel, on memory nodes cut from the cores, a worker each.
+float *test_logits_nodes(const char *path, uint32_t nodes, const int32_t *ids, uint32_t count,
+                         uint32_t vocab);
+
 float *test_floats(size_t count); // malloc, checked
 
 // ids[0..count) < vocab, the same for the same seed.

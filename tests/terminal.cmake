@@ -2,6 +2,6 @@
 if(TARGET stoker)
   stk_test(terminal
     SOURCES test_terminal.c ../runtime/cli/console.c
-    LINK stk_base util
+    LINK stk_cluster stk_base util
     ARGS $<TARGET_FILE:stoker>)
 endif()

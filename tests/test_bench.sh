@@ -55,6 +55,13 @@ compare decode 5 12.5 "'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2
 [ "$(wc -l <runs)" -eq 4 ] || fail "the command ran $(wc -l <runs) times, not 4"
 check trace trace.json
 
+# --- experts on a GPU: CPU and GPU work at the same time, and the trace shows it
+if "$stoker" topo | grep -q '^vulkan 0'; then
+    bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --trace gpu.json
+    check gpu_trace gpu.json
+    grep -q 'GPU uploads' trace.json && fail 'a GPU in the trace of a run without one'
+fi
+
 # --- warming up decodes as many tokens more, all recorded: 9 + 3 passes of 5 + 1 of 5 with clocks
 bench 0 -o json --prompt 0 --gen 5 --warmup 9 --memory ${limit}MiB --record-trace experts.trace
 layers=$(head -n 1 experts.trace | cut -d ' ' -f 3)

@@ -155,7 +155,7 @@ static void refuses(void **state)
         {"pack:2 x", "'pack:2 x' is neither a topology file", STK_INVALID},
         {"no-such.xml", "no-such.xml", STK_INVALID},
         {"/", "/: not a topology", STK_FORMAT},
-        {__FILE__, "test_topology.c: not an hwloc topology", STK_FORMAT},
+        {STK_TEST_DATA "/little_women.txt", "little_women.txt: not an hwloc topology", STK_FORMAT},
         {"/proc/version", "/proc/version: not", STK_FORMAT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -148,6 +148,22 @@ static void describe_memory(const stk_vk_functions *fn, VkPhysicalDevice physica
     out->unified = out->mappable_bytes == out->local_bytes && out->kind != STK_VK_DISCRETE;
 }
 
+uint64_t stk_vk_free_bytes(const stk_vk_functions *fn, VkPhysicalDevice physical,
+                           const stk_vk_device_info *info)
+{
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 memory = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, .pNext = &budget};
+    fn->GetPhysicalDeviceMemoryProperties2(physical, &memory);
+    for (uint32_t i = 0; i < info->heap_count; i++)
+        if (info->heaps[i].is_local && info->heaps[i].bytes == info->local_bytes)
+            return budget.heapBudget[i] > budget.heapUsage[i]
+                       ? budget.heapBudget[i] - budget.heapUsage[i]
+                       : 0;
+    return 0;
+}
+
 // The first compute family, and one that only copies, if there is any.
 static bool find_families(const stk_vk_functions *fn, VkPhysicalDevice physical,
                           stk_vk_queue_families *out)
@@ -161,9 +177,11 @@ static bool find_families(const stk_vk_functions *fn, VkPhysicalDevice physical,
             out->compute = out->transfer = i;
             found = true;
         }
-    for (uint32_t i = 0; i < count; i++)
-        if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) &&
-            !(families[i].queueFlags & (VK_QUEUE_COMPUTE_BIT | VK_QUEUE_GRAPHICS_BIT)))
+    // Nothing but copies: families for video and optical flow can copy too, slowly.
+    const VkQueueFlags copies = VK_QUEUE_TRANSFER_BIT | VK_QUEUE_SPARSE_BINDING_BIT |
+                                VK_QUEUE_PROTECTED_BIT;
+    for (uint32_t i = count; i-- > 0;)
+        if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) && !(families[i].queueFlags & ~copies))
             out->transfer = i;
     return found;
 }

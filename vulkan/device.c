@@ -1,7 +1,21 @@
 #include "vulkan/impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static void hide_features(const stk_vk_faults *faults, stk_vk_device_info *info)
+{
+    if (faults->no_import)
+        info->import_align_bytes = 0;
+    if (faults->no_addresses) {
+        info->usable = false;
+        snprintf(info->unusable_because, sizeof info->unusable_because,
+                 "lacks buffer device addresses");
+    }
+    if (faults->free_bytes)
+        info->local_free_bytes = *faults->free_bytes;
+}
 
 static stk_status pick(stk_vk *vk, const char *choice, stk_vk_queue_families *families)
 {
@@ -13,14 +27,17 @@ static stk_status pick(stk_vk *vk, const char *choice, stk_vk_queue_families *fa
     stk_vk_device_info *infos = calloc(count, sizeof *infos);
     if (!infos)
         return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         stk_vk_describe(&vk->instance.fn, devices[i], &infos[i], families);
+        hide_features(&vk->faults, &infos[i]);
+    }
     status = stk_vk_choose(infos, count, choice, vk->log, &index);
     free(infos);
     if (status != STK_OK)
         return status;
     vk->physical = devices[index];
     stk_vk_describe(&vk->instance.fn, vk->physical, &vk->info, families);
+    hide_features(&vk->faults, &vk->info);
     return STK_OK;
 }
 
@@ -45,12 +62,14 @@ static stk_status create_device(stk_vk *vk, const stk_vk_queue_families *familie
         .pNext = vk->use_dot ? &dot : NULL,
         .timelineSemaphore = VK_TRUE,
         .bufferDeviceAddress = VK_TRUE};
-    const char *extensions[4];
+    const char *extensions[5];
     uint32_t extension_count = 0;
     if (vk->info.import_align_bytes != 0)
         extensions[extension_count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     if (vk->info.has_budget)
         extensions[extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (stk_vk_has_extension(&vk->instance.fn, vk->physical, "VK_KHR_portability_subset"))
+        extensions[extension_count++] = "VK_KHR_portability_subset"; // must be enabled where it is
     if (vk->use_dot && vk->info.api_version < VK_API_VERSION_1_3)
         extensions[extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
@@ -90,7 +109,7 @@ static stk_status open_device(stk_vk *vk, const stk_vk_options *options)
         status = stk_vk_queue_open(vk, families.transfer, &vk->transfer);
     if (status != STK_OK)
         return status;
-    stk_vk_memory_init(vk, options->memory_bytes_max);
+    stk_vk_memory_init(vk, options->memory_bytes_max, options->memory_percent);
     return stk_vk_pipelines_open(vk, options->pipeline_cache);
 }
 
@@ -100,7 +119,7 @@ stk_status stk_vk_open(const stk_vk_options *options, stk_vk **out)
     if (!vk)
         return STK_NO_MEMORY;
     vk->log = options->log;
-    vk->unmapped = options->unmapped;
+    vk->faults = options->faults;
     stk_status status = open_device(vk, options);
     if (status != STK_OK) {
         stk_vk_close(&vk);
@@ -145,6 +164,17 @@ uint64_t stk_vk_memory_bytes(const stk_vk *vk)
 uint64_t stk_vk_memory_bytes_max(const stk_vk *vk)
 {
     return vk->memory.bytes_max;
+}
+
+uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk)
+{
+    const uint64_t *fault = vk->faults.free_bytes;
+    if (!fault && !vk->info.has_budget)
+        return vk->memory.bytes_max;
+    // what is taken is the process's too, beside what is still free
+    uint64_t offered = fault ? *fault : stk_vk_free_bytes(&vk->fn, vk->physical, &vk->info);
+    offered = (offered + vk->memory.taken_bytes) / 100 * vk->memory.percent;
+    return offered < vk->memory.bytes_max ? offered : vk->memory.bytes_max;
 }
 
 uint32_t stk_vk_validation_messages(const stk_vk *vk)

@@ -79,15 +79,25 @@ STK_CHECKED stk_status stk_vk_choose(const stk_vk_device_info *infos, uint32_t c
 
 typedef enum stk_vk_dot { STK_VK_DOT_AUTO, STK_VK_DOT_NEVER, STK_VK_DOT_ALWAYS } stk_vk_dot;
 
+// Tests: what goes wrong, and what a device seems to lack.
+typedef struct stk_vk_faults {
+    uint32_t allocation;        // this allocation of device memory fails, counted from 1; 0: none
+    uint32_t submission;        // the device is lost at this submission, counted from 1; 0: never
+    const uint64_t *free_bytes; // what the driver says is left, now and later; NULL: the truth
+    bool unmapped; // device memory is out of the CPU's reach, as on most discrete cards
+    bool no_import, no_addresses; // lacks host memory in place, buffer device addresses
+} stk_vk_faults;
+
 typedef struct stk_vk_options {
     const stk_log *log; // borrowed, must outlive the device; NULL: silent
     const char *device; // as stk_vk_choose
     const char
         *pipeline_cache; // file to keep compiled shaders in; NULL: none. A bad file is ignored
-    uint64_t memory_bytes_max; // hard cap on device memory; 0: 90 % of what the driver offers
+    uint64_t memory_bytes_max; // hard cap on device memory; 0: none but the next
+    uint32_t memory_percent;   // of what the driver offers this process, 1 to 100; 0: 90
     stk_vk_dot dot;            // integer dot product instruction; auto: where it is accelerated
     bool validate;             // with the validation layer and synchronization validation
-    bool unmapped; // tests: device memory is out of the CPU's reach, as on most discrete cards
+    stk_vk_faults faults;      // tests; all zero: none
 } stk_vk_options;
 
 // An open device. Thread-safety: none; one thread at a time.
@@ -103,6 +113,9 @@ void stk_vk_close(stk_vk **vk);
 const stk_vk_device_info *stk_vk_info(const stk_vk *vk); // borrowed
 uint64_t stk_vk_memory_bytes(const stk_vk *vk);          // taken from the device so far
 uint64_t stk_vk_memory_bytes_max(const stk_vk *vk);
+// The same as the driver sees it now: less where other programs took memory since. Costs a call to
+// the driver.
+uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk);
 uint32_t stk_vk_validation_messages(const stk_vk *vk); // warnings and errors so far
 // Shaders whose compiled form came out of the pipeline cache's file: whether that file was read.
 bool stk_vk_cache_was_read(const stk_vk *vk);

@@ -28,17 +28,27 @@ typedef struct stk_vk_experts_options {
 // Device memory the options take, to fit resident_slots into a budget.
 uint64_t stk_vk_experts_bytes(const stk_vk_experts_options *options);
 
-// Takes all memory and compiles the shaders; later calls do not allocate. *out is written only on
-// STK_OK. STK_INVALID: sizes beyond the above; STK_NO_MEMORY: the budget of the device.
+// Takes all memory and compiles the shaders; later calls do not allocate. Where memory ends among
+// the resident slots, there are fewer (stk_vk_experts_resident_slots). *out is written only on
+// STK_OK. STK_INVALID: sizes beyond the above; STK_NO_MEMORY: none for the jobs.
 STK_CHECKED stk_status stk_vk_experts_open(const stk_vk_experts_options *options,
                                            stk_vk_experts **out);
 void stk_vk_experts_close(stk_vk_experts **experts); // waits for the jobs; NULL is allowed
 
+uint32_t stk_vk_experts_resident_slots(const stk_vk_experts *experts);
+// Keeps the resident slots 0 to slots-1 and gives the memory of the others back, as far as whole
+// allocations become free. No job and no upload may use those.
+void stk_vk_experts_shrink(stk_vk_experts *experts, uint32_t slots);
+
 // Copies slot_bytes at `from` (free for reuse on return) into resident slot `slot`, after the jobs
-// that use it. Later jobs wait for the copy, the caller does not, unless two earlier ones are still
-// under way. STK_DEVICE_LOST.
+// that use it. Later jobs with the slot wait for the copy, the caller does not, unless two earlier
+// ones are still under way. STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot,
                                              const void *from);
+// Whether an upload that starts now would not wait for earlier ones.
+bool stk_vk_experts_can_upload(stk_vk_experts *experts);
+// STK_OK: the slot's upload has arrived, or there was none; STK_PENDING; STK_DEVICE_LOST.
+STK_CHECKED stk_status stk_vk_experts_upload_poll(stk_vk_experts *experts, uint32_t slot);
 
 // Lets the device read `count` slots at `host` in place, without a copy: for unified memory. They
 // get the numbers *out_first to *out_first+count-1. host is borrowed until close, and what a job in
@@ -60,7 +70,8 @@ typedef struct stk_vk_pair {
     uint32_t slot;
 } stk_vk_pair;
 
-// Starts the product of every pair and returns at once; everything given is free for reuse.
+// Starts the product of every pair and returns at once; everything given is free for reuse. Of many
+// rows those with the same slot should be neighbours: its weights are read once for four of them.
 // STK_BUSY: jobs_max are in flight; STK_INVALID: a number is out of range; STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_submit(stk_vk_experts *experts, const stk_vk_row *rows,
                                              uint32_t row_count, const stk_vk_pair *pairs,

@@ -9,14 +9,16 @@ enum { JOBS_MAX = 8, STAGES = 2, COPIES = 2 };
 
 typedef struct expert_slot {
     VkDeviceAddress address;
-    stk_vk_buffer buffer; // of a resident slot, or of the first slot of an import
-    uint64_t used_value;  // of the compute queue: the newest job that reads it
+    stk_vk_buffer buffer;  // of a resident slot, or of the first slot of an import
+    uint64_t used_value;   // of the compute queue: the newest job that reads it
+    uint64_t filled_value; // of the copier: jobs with it wait for that
 } expert_slot;
 
 // Where a job's input is, relative to its start:
-//   dispatch counts of the two shaders | pairs | q | d | sum
+//   dispatch counts of the two shaders | pairs | tiles | q | d | sum
+// A tile is up to four neighbouring pairs with the same slot, which read its weights once.
 typedef struct job_layout {
-    uint64_t pairs_at, q_at, d_at, sum_at, bytes;
+    uint64_t pairs_at, tiles_at, q_at, d_at, sum_at, bytes;
 } job_layout;
 
 typedef struct expert_job {
@@ -45,7 +47,6 @@ struct stk_vk_experts {
     stk_vk_queue *copier; // the transfer queue, or the compute queue
     expert_stage stages[STAGES];
     uint32_t next_stage;
-    uint64_t uploaded_value; // of the copier: jobs wait for it
     expert_job jobs[JOBS_MAX];
 };
 

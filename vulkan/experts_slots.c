@@ -12,11 +12,15 @@ stk_status stk_vk_experts_open_slots(stk_vk_experts *e)
     e->slots = calloc((size_t)o->resident_slots + o->imported_slots + 1, sizeof *e->slots);
     if (!e->slots)
         return STK_NO_MEMORY;
-    for (uint32_t i = 0; i < o->resident_slots && status == STK_OK; i++) {
-        status = stk_vk_buffer_take(e->vk, STK_VK_LOCAL, o->slot_bytes, &e->slots[i].buffer);
-        e->slots[i].address = e->slots[i].buffer.address;
+    uint32_t taken = 0;
+    for (; taken < o->resident_slots; taken++) {
+        expert_slot *slot = &e->slots[taken];
+        if (stk_vk_buffer_take(e->vk, STK_VK_LOCAL, o->slot_bytes, &slot->buffer) != STK_OK)
+            break; // it said what is lacking
+        slot->address = slot->buffer.address;
     }
-    bool mapped = o->resident_slots == 0 || e->slots[0].buffer.mapped;
+    e->options.resident_slots = taken;
+    bool mapped = taken == 0 || e->slots[0].buffer.mapped;
     for (uint32_t i = 0; i < STAGES && status == STK_OK && !mapped; i++) {
         status = stk_vk_buffer_take(e->vk, STK_VK_UPLOAD, o->slot_bytes, &e->stages[i].buffer);
         if (status == STK_OK)
@@ -72,8 +76,34 @@ stk_status stk_vk_experts_upload(stk_vk_experts *e, uint32_t index, const void *
         status = stk_vk_submit(vk, e->copier, stage->commands, &vk->compute, slot->used_value,
                                &stage->value);
     if (status == STK_OK)
-        e->uploaded_value = stage->value;
+        slot->filled_value = stage->value;
     return status;
+}
+
+bool stk_vk_experts_can_upload(stk_vk_experts *e)
+{
+    const expert_stage *stage = &e->stages[e->next_stage];
+    return !stage->commands || stk_vk_poll(e->vk, e->copier, stage->value) == STK_OK;
+}
+
+stk_status stk_vk_experts_upload_poll(stk_vk_experts *e, uint32_t index)
+{
+    assert(index < e->options.resident_slots);
+    return stk_vk_poll(e->vk, e->copier, e->slots[index].filled_value);
+}
+
+uint32_t stk_vk_experts_resident_slots(const stk_vk_experts *e)
+{
+    return e->options.resident_slots;
+}
+
+void stk_vk_experts_shrink(stk_vk_experts *e, uint32_t slots)
+{
+    // numbers of imported slots follow those of resident ones
+    assert(e->imported_count == 0 || slots >= e->options.resident_slots);
+    for (; e->options.resident_slots > slots; e->options.resident_slots--)
+        stk_vk_buffer_give(e->vk, &e->slots[e->options.resident_slots - 1].buffer);
+    stk_vk_memory_trim(e->vk);
 }
 
 stk_status stk_vk_experts_import(stk_vk_experts *e, void *host, uint32_t count, uint32_t *out_first)

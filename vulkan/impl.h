@@ -46,6 +46,10 @@ typedef struct stk_vk_queue_families {
 } stk_vk_queue_families;
 void stk_vk_describe(const stk_vk_functions *fn, VkPhysicalDevice physical, stk_vk_device_info *out,
                      stk_vk_queue_families *families);
+// What the driver says this process may still take of the largest device-local heap; 0 without
+// VK_EXT_memory_budget.
+uint64_t stk_vk_free_bytes(const stk_vk_functions *fn, VkPhysicalDevice physical,
+                           const stk_vk_device_info *info);
 bool stk_vk_has_extension(const stk_vk_functions *fn, VkPhysicalDevice physical, const char *name);
 STK_CHECKED stk_status stk_vk_enumerate(const stk_vk_instance *instance, VkPhysicalDevice *out,
                                         uint32_t *count);
@@ -74,10 +78,13 @@ typedef struct stk_vk_memory {
     VkPhysicalDeviceMemoryProperties properties;
     stk_vk_slab *slabs;
     uint64_t taken_bytes, bytes_max;
+    uint32_t percent; // of what the driver offers
+    uint32_t allocations;
 } stk_vk_memory;
 
-void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_max);
+void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_cap, uint32_t percent);
 void stk_vk_memory_free(stk_vk *vk); // every slab
+void stk_vk_memory_trim(stk_vk *vk); // slabs of which nothing is used
 // Aligned to 256 bytes. STK_NO_MEMORY names the figures.
 STK_CHECKED stk_status stk_vk_buffer_take(stk_vk *vk, stk_vk_use use, uint64_t bytes,
                                           stk_vk_buffer *out);
@@ -147,7 +154,9 @@ struct stk_vk {
     VkPhysicalDevice physical;
     VkDevice device;
     stk_vk_device_info info;
-    bool use_dot, unmapped;
+    bool use_dot, lost;
+    stk_vk_faults faults;
+    uint32_t submissions;
     stk_vk_queue compute, transfer;
     stk_vk_memory memory;
     VkPipelineLayout layout;

@@ -83,10 +83,20 @@ static bool has_layer(const stk_vk_functions *fn, const char *name)
     return false;
 }
 
+static bool has_extension(const stk_vk_functions *fn, const char *name)
+{
+    VkExtensionProperties extensions[128];
+    uint32_t count = 128;
+    VkResult result = fn->EnumerateInstanceExtensionProperties(NULL, &count, extensions);
+    for (uint32_t i = 0; (result == VK_SUCCESS || result == VK_INCOMPLETE) && i < count; i++)
+        if (strcmp(extensions[i].extensionName, name) == 0)
+            return true;
+    return false;
+}
+
 static stk_status create(stk_vk_instance *instance, bool validate)
 {
     static const char *const layer = "VK_LAYER_KHRONOS_validation";
-    static const char *const extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
     static const VkValidationFeatureEnableEXT enables[] = {
         VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
     stk_vk_functions *fn = &instance->fn;
@@ -106,13 +116,25 @@ static stk_status create(stk_vk_instance *instance, bool validate)
     VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                              .pApplicationName = "stoker",
                              .apiVersion = VK_API_VERSION_1_3};
-    VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-                                 .pNext = validate ? &features : NULL,
-                                 .pApplicationInfo = &app,
-                                 .enabledLayerCount = validate,
-                                 .ppEnabledLayerNames = &layer,
-                                 .enabledExtensionCount = validate,
-                                 .ppEnabledExtensionNames = &extension};
+    const char *extensions[2];
+    uint32_t extension_count = 0;
+    // Drivers on top of another API, such as MoltenVK, are listed only to those who ask.
+    bool portability = has_extension(fn, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
+    if (validate)
+        extensions[extension_count++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+    if (portability)
+        extensions[extension_count++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
+    VkInstanceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+        .pNext = validate ? &features : NULL,
+        .flags = portability
+                     ? (VkInstanceCreateFlags)VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR
+                     : 0,
+        .pApplicationInfo = &app,
+        .enabledLayerCount = validate,
+        .ppEnabledLayerNames = &layer,
+        .enabledExtensionCount = extension_count,
+        .ppEnabledExtensionNames = extensions};
     VkResult result = fn->CreateInstance(&info, NULL, &instance->handle);
     if (result != VK_SUCCESS) {
         instance->handle = VK_NULL_HANDLE;

@@ -34,14 +34,15 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
-void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_max)
+void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_cap, uint32_t percent)
 {
     VkPhysicalDeviceMemoryProperties2 p = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     vk->fn.GetPhysicalDeviceMemoryProperties2(vk->physical, &p);
     vk->memory.properties = p.memoryProperties;
-    uint64_t offered = vk->info.local_free_bytes / 10 * 9;
-    vk->memory.bytes_max = bytes_max != 0 && bytes_max < offered ? bytes_max : offered;
+    vk->memory.percent = percent == 0 ? 90 : percent < 100 ? percent : 100;
+    uint64_t offered = vk->info.local_free_bytes / 100 * vk->memory.percent;
+    vk->memory.bytes_max = bytes_cap != 0 && bytes_cap < offered ? bytes_cap : offered;
 }
 
 // What each use needs, best first; zero ends the list.
@@ -138,7 +139,9 @@ static VkResult slab_fill(stk_vk *vk, stk_vk_slab *slab)
                                  .pNext = &flags,
                                  .allocationSize = needs.size,
                                  .memoryTypeIndex = type};
-    result = vk->fn.AllocateMemory(vk->device, &info, NULL, &slab->memory);
+    result = ++vk->memory.allocations == vk->faults.allocation
+                 ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                 : vk->fn.AllocateMemory(vk->device, &info, NULL, &slab->memory);
     if (result != VK_SUCCESS)
         return result;
     if (slab->counted)
@@ -147,7 +150,7 @@ static VkResult slab_fill(stk_vk *vk, stk_vk_slab *slab)
     VkMemoryPropertyFlags mappable = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
                                      VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     void *mapped = NULL;
-    bool hidden = vk->unmapped && slab->use == STK_VK_LOCAL;
+    bool hidden = vk->faults.unmapped && slab->use == STK_VK_LOCAL;
     if (result == VK_SUCCESS && !hidden &&
         (vk->memory.properties.memoryTypes[type].propertyFlags & mappable) == mappable)
         result = vk->fn.MapMemory(vk->device, slab->memory, 0, VK_WHOLE_SIZE, 0, &mapped);
@@ -314,6 +317,19 @@ stk_status stk_vk_buffer_import(stk_vk *vk, void *host, uint64_t bytes, stk_vk_b
     b.address = address_of(vk, b.handle);
     *out = b;
     return STK_OK;
+}
+
+void stk_vk_memory_trim(stk_vk *vk)
+{
+    for (stk_vk_slab **at = &vk->memory.slabs; *at;) {
+        stk_vk_slab *slab = *at;
+        if (slab->free_count != 1 || slab->free[0].bytes != slab->bytes) {
+            at = &slab->next;
+            continue;
+        }
+        *at = slab->next;
+        slab_free(vk, slab);
+    }
 }
 
 void stk_vk_memory_free(stk_vk *vk)

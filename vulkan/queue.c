@@ -76,7 +76,10 @@ stk_status stk_vk_submit(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer comman
                          .pCommandBuffers = &commands,
                          .signalSemaphoreCount = 1,
                          .pSignalSemaphores = &queue->timeline};
-    VkResult result = vk->fn.QueueSubmit(queue->handle, 1, &info, VK_NULL_HANDLE);
+    vk->lost |= ++vk->submissions == vk->faults.submission;
+    VkResult result = vk->lost ? VK_ERROR_DEVICE_LOST
+                               : vk->fn.QueueSubmit(queue->handle, 1, &info, VK_NULL_HANDLE);
+    vk->lost |= result == VK_ERROR_DEVICE_LOST;
     if (result != VK_SUCCESS)
         return stk_vk_fail(vk->log, result, "cannot submit");
     *out_value = queue->submitted = signal_value;
@@ -86,7 +89,9 @@ stk_status stk_vk_submit(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer comman
 stk_status stk_vk_poll(stk_vk *vk, const stk_vk_queue *queue, uint64_t value)
 {
     uint64_t reached = 0;
-    VkResult result = vk->fn.GetSemaphoreCounterValue(vk->device, queue->timeline, &reached);
+    VkResult result = vk->lost
+                          ? VK_ERROR_DEVICE_LOST
+                          : vk->fn.GetSemaphoreCounterValue(vk->device, queue->timeline, &reached);
     if (result != VK_SUCCESS)
         return stk_vk_fail(vk->log, result, "cannot ask how far the device is");
     return reached >= value ? STK_OK : STK_PENDING;
@@ -99,7 +104,11 @@ stk_status stk_vk_wait(stk_vk *vk, const stk_vk_queue *queue, uint64_t value)
                                 .semaphoreCount = 1,
                                 .pSemaphores = &queue->timeline,
                                 .pValues = &value};
-    VkResult result = vk->fn.WaitSemaphores(vk->device, &info, SECONDS_MAX * UINT64_C(1000000000));
+    VkResult result = vk->lost ? VK_ERROR_DEVICE_LOST : VK_TIMEOUT;
+    // second by second: a process that was stopped for a minute has lost one of them, not the
+    // device
+    for (int i = 0; i < SECONDS_MAX && result == VK_TIMEOUT; i++)
+        result = vk->fn.WaitSemaphores(vk->device, &info, UINT64_C(1000000000));
     return result == VK_SUCCESS ? STK_OK : stk_vk_fail(vk->log, result, "waiting for the device");
 }
 

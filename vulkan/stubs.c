@@ -48,6 +48,12 @@ uint64_t stk_vk_memory_bytes_max(const stk_vk *vk)
     return 0;
 }
 
+uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk)
+{
+    (void)vk;
+    return 0;
+}
+
 uint32_t stk_vk_validation_messages(const stk_vk *vk)
 {
     (void)vk;
@@ -102,6 +108,29 @@ stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot, const v
 {
     (void)experts, (void)slot, (void)from;
     return STK_UNSUPPORTED;
+}
+
+bool stk_vk_experts_can_upload(stk_vk_experts *experts)
+{
+    (void)experts;
+    return false;
+}
+
+stk_status stk_vk_experts_upload_poll(stk_vk_experts *experts, uint32_t slot)
+{
+    (void)experts, (void)slot;
+    return STK_UNSUPPORTED;
+}
+
+uint32_t stk_vk_experts_resident_slots(const stk_vk_experts *experts)
+{
+    (void)experts;
+    return 0;
+}
+
+void stk_vk_experts_shrink(stk_vk_experts *experts, uint32_t slots)
+{
+    (void)experts, (void)slots;
 }
 
 stk_status stk_vk_experts_import(stk_vk_experts *experts, void *host, uint32_t count,

@@ -2,6 +2,7 @@
 
 #include "base/nearest.h"
 #include "cli/commands.h"
+#include "cluster/launcher.h"
 #include <argp.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -32,7 +33,7 @@ typedef struct parse {
 static error_t mistake(parse *p, const char *fmt, ...) STK_PRINTF(2, 3);
 static error_t mistake(parse *p, const char *fmt, ...)
 {
-    if (!p->is_reported) {
+    if (!p->is_reported && !stk_launch_is_mute()) {
         va_list args;
         va_start(args, fmt);
         fprintf(stderr, "%s: ", p->name);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/nodes.h"
+#include "cli/bench_ranks.h"
 #include "cli/text_model.h"
 #include "engine/draft.h"
 #include "engine/metrics.h"
@@ -66,6 +67,8 @@ typedef struct stk_bench_result {
     double node_own_fraction;
     double active_fraction;
     uint32_t layer_count, expert_count, expert_used_count;
+    bool is_greedy;
+    stk_bench_ranks ranks;   // of which the first one's layers are those below
     uint64_t expert_tokens;  // tokens behind expert_use
     uint64_t *expert_use;    // [layer][expert]
     stk_bench_layer *layers; // [layer_count + 1], the last one is what is outside layers
@@ -137,6 +140,7 @@ typedef struct stk_bench_run {
     uint32_t id_count, reps, threads;
     uint32_t warmup; // tokens to decode before decoding is timed; 0: a few
     uint32_t offset; // where in the text the next pass begins
+    bool is_greedy;  // rows ask only for their best token
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;
     stk_bench_samples bandwidth; // taken after the last point, which is before the next

@@ -75,20 +75,37 @@ static json_t *json_components(const double values[STK_COMPONENT_COUNT])
     return object;
 }
 
+static json_t *json_ranks(const stk_bench_ranks *all)
+{
+    json_t *ranks = json_array();
+    for (uint32_t i = 0; i < all->count; i++) {
+        const stk_bench_rank *r = &all->ranks[i];
+        json_array_append_new(
+            ranks, json_pack("{s:s, s:f, s:f, s:f, s:f, s:o}", "host", r->host, "idle_fraction",
+                             r->idle_fraction, "busy_s_per_token", r->busy_s_per_token,
+                             "bytes_per_token", r->bytes_per_token, "disk_bytes_per_token",
+                             r->disk_bytes_per_token, "weight_bytes", json_bytes(r->weight_bytes)));
+    }
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "predicted_s_per_token", all->predicted_s,
+                     "hop_s", all->hop_s, "hops_s_per_answer", all->overhead_s,
+                     "hop_bytes_per_token", all->hop_bytes, "logits_bytes_per_token",
+                     all->logits_bytes, "ranks", ranks);
+}
+
 static json_t *json_result(const stk_bench_report *report, const stk_bench_result *r)
 {
     stk_bench_skew skew = stk_bench_skew_of(r);
     double speed = stk_bench_samples_median(&r->tokens_per_s);
     json_t *object = json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:o, s:f, s:o, s:f, s:f, s:o, s:o}", "kind",
-        r->is_prompt ? "prompt" : "decode", "tokens", (int)r->tokens, "depth", (int)r->depth,
-        "threads", (int)r->threads, "batch_rows", (int)r->batch_rows, "tokens_per_s_median", speed,
-        "tokens_per_s_min", stk_bench_samples_min(&r->tokens_per_s), "tokens_per_s_max",
-        stk_bench_samples_max(&r->tokens_per_s), "samples", json_samples(&r->tokens_per_s),
-        "bytes_per_token", r->bytes_per_token, "bytes_by_component", json_components(r->bytes),
-        "operations_per_token", r->operations_per_token, "operations_per_s",
-        r->operations_per_token * speed, "weight_bytes", json_bytes(r->weight_bytes),
-        "peak_rss_bytes", json_bytes(r->peak_rss_bytes));
+        "{s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:o, s:f, s:o, s:f, s:f, s:o, s:o}", "kind",
+        r->is_prompt ? "prompt" : "decode", "is_greedy", r->is_greedy, "tokens", (int)r->tokens,
+        "depth", (int)r->depth, "threads", (int)r->threads, "batch_rows", (int)r->batch_rows,
+        "tokens_per_s_median", speed, "tokens_per_s_min", stk_bench_samples_min(&r->tokens_per_s),
+        "tokens_per_s_max", stk_bench_samples_max(&r->tokens_per_s), "samples",
+        json_samples(&r->tokens_per_s), "bytes_per_token", r->bytes_per_token, "bytes_by_component",
+        json_components(r->bytes), "operations_per_token", r->operations_per_token,
+        "operations_per_s", r->operations_per_token * speed, "weight_bytes",
+        json_bytes(r->weight_bytes), "peak_rss_bytes", json_bytes(r->peak_rss_bytes));
     json_t *more = json_pack(
         "{s:f, s:o, s:f, s:s, s:f, s:b, s:f, s:f, s:{s:f, s:f, s:f}, s:o}", "bandwidth_bytes_per_s",
         stk_bench_samples_median(&r->bandwidth), "bandwidth_samples", json_samples(&r->bandwidth),
@@ -109,6 +126,8 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         json_object_set_new(object, "nodes", json_nodes(r));
         json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
     }
+    if (r->ranks.count > 1 && object)
+        json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)
         json_object_set_new(object, "first_token_s", json_real(r->first_token_s));
     if (!object || !more || json_object_update(object, more) != 0) {

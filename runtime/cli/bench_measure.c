@@ -27,16 +27,19 @@ static double now_s(void)
 static stk_status feed(stk_bench_run *run, uint32_t count, uint32_t rows_max, bool every_logits)
 {
     stk_row *rows = calloc(rows_max, sizeof *rows);
+    const stk_want_logits wanted = run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
     if (!rows)
         return stk_fail(run->log, STK_NO_MEMORY, "no memory for %u rows", rows_max);
     stk_status status = STK_OK;
     for (uint32_t done = 0; done < count && status == STK_OK;) {
         uint32_t length = stk_session_length(run->session, 0);
         uint32_t n = count - done < rows_max ? count - done : rows_max;
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+            bool asks = every_logits || done + i + 1 == count;
             rows[i] = (stk_row){.position = length + i,
                                 .token = run->ids[(length + i + run->offset) % run->id_count],
-                                .logits = every_logits || done + i + 1 == count};
+                                .logits = asks ? wanted : STK_LOGITS_NONE};
+        }
         done += n;
         status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
                                                    : stk_session_forward(run->session, rows, n);
@@ -50,8 +53,8 @@ static bool can_go_back(const stk_bench_run *run, uint32_t tokens)
 {
     const stk_model *m = stk_engine_model(run->model.engine);
     bool has_windows = false;
-    for (uint32_t i = 0; i < m->layer_count; i++)
-        has_windows |= m->layers[i].window_tokens != 0;
+    for (uint32_t i = 0; i < m->layer_total; i++)
+        has_windows |= m->all_layers[i].window_tokens != 0;
     return !has_windows || tokens <= stk_session_batch_rows_max(run->session);
 }
 
@@ -140,6 +143,18 @@ static stk_status take_arrays(const stk_bench_run *run, stk_bench_result *r)
                                       : stk_fail(run->log, STK_NO_MEMORY, "no memory for a result");
 }
 
+// What the other ranks read and hold counts as if it were here.
+static stk_status take_ranks(stk_bench_run *run, stk_bench_result *r)
+{
+    stk_status status = stk_bench_ranks_take(run->model.engine, r->tokens, &r->ranks);
+    for (uint32_t i = 1; i < r->ranks.count && status == STK_OK; i++) {
+        r->bytes_per_token += r->ranks.ranks[i].bytes_per_token;
+        r->disk_bytes_per_token += r->ranks.ranks[i].disk_bytes_per_token;
+        r->weight_bytes += r->ranks.ranks[i].weight_bytes;
+    }
+    return status;
+}
+
 static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
 {
     double seconds = 0;
@@ -163,6 +178,8 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
             run->offset += r->tokens;
         stk_session_metrics_reset(run->session); // the last pass is the one reported
         stk_expert_store_reset_stats(store);
+        if (status == STK_OK)
+            status = stk_bench_ranks_begin(run->model.engine);
         double begin = now_s();
         if (status == STK_OK)
             status = feed_point(run, r->is_prompt, r->tokens);
@@ -176,6 +193,9 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
         r->first_token_s = stk_bench_samples_median(&first);
     take_counts(run, r);
     take_store(run, r);
+    status = take_ranks(run, r);
+    if (status != STK_OK)
+        return status;
     status = go_to(run, r->depth, r->tokens);
     stk_session_metrics_reset(run->session);
     stk_session_set_timing(run->session, true);
@@ -207,6 +227,7 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
                              stk_bench_result *r)
 {
     r->is_prompt = is_prompt;
+    r->is_greedy = run->is_greedy;
     r->tokens = tokens;
     r->depth = depth;
     r->threads = run->threads;

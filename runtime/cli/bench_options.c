@@ -74,6 +74,11 @@ static const stk_option options[] = {
      .fallback = "auto",
      .doc = "tokens per forward pass of a prompt",
      FIELD(batch_rows)},
+    {.flag = "greedy",
+     .type = STK_OPTION_BOOL,
+     .doc = "ask only for each row's best token, as run --temp 0 does: a GPU or another machine "
+            "then keeps the other logits",
+     FIELD(is_greedy)},
     {.flag = "file",
      .letter = 'f',
      .type = STK_OPTION_STRING,

@@ -89,6 +89,32 @@ static void write_rest(const stk_bench_report *report, FILE *to)
     }
 }
 
+static void write_ranks(const stk_bench_result *r, FILE *to)
+{
+    const stk_bench_ranks *all = &r->ranks;
+    if (all->count < 2)
+        return;
+    fprintf(to, "\n%s %u over %u ranks: %.2f tokens/s", r->is_prompt ? "prompt" : "decode",
+            r->tokens, all->count, stk_bench_samples_median(&r->tokens_per_s));
+    if (!r->is_prompt && all->predicted_s > 0)
+        fprintf(to, ", %.2f predicted", 1 / all->predicted_s);
+    fprintf(to, "; hops %.0f us each, %.3f ms per answer; %.1f KiB per token and hop, ",
+            all->hop_s * 1e6, all->overhead_s * 1e3, all->hop_bytes / 1024);
+    if (r->is_greedy)
+        fprintf(to, "%.0f bytes back (greedy)\n", all->logits_bytes);
+    else
+        fprintf(to, "%.1f KiB back (--greedy: 4 bytes)\n", all->logits_bytes / 1024);
+    fprintf(to, "%4s %-20s %6s %14s %12s %14s %12s\n", "rank", "host", "idle", "busy ms/token",
+            "MB/token", "disk MB/token", "weights");
+    for (uint32_t i = 0; i < all->count; i++) {
+        const stk_bench_rank *rank = &all->ranks[i];
+        fprintf(to, "%4u %-20s %5.1f%% %14.3f %12.2f %14.3f %8.0f MiB\n", i, rank->host,
+                100 * rank->idle_fraction, rank->busy_s_per_token * 1e3,
+                rank->bytes_per_token * 1e-6, rank->disk_bytes_per_token * 1e-6,
+                (double)rank->weight_bytes / 0x1p20);
+    }
+}
+
 static void write_draft(const stk_bench_draft *d, FILE *to)
 {
     double plain = stk_bench_samples_median(&d->plain),
@@ -130,6 +156,8 @@ void stk_bench_write_table(const stk_bench_report *report, FILE *to)
         write_rest(report, to);
         write_store(report, to);
     }
+    for (uint32_t i = 0; i < report->count; i++)
+        write_ranks(&report->results[i], to);
     write_peer(&report->peer, to);
     write_draft(&report->draft, to);
 }

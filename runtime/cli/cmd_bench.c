@@ -6,6 +6,7 @@
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/trace.h"
 #include "engine/option_tables.h"
@@ -75,20 +76,27 @@ static stk_session_options session_options(const job *j)
     return session;
 }
 
-static stk_status open_run(job *j, uint32_t threads, uint64_t memory_bytes, stk_bench_run *run,
-                           int32_t **ids)
+// Of the index-th combination of threads and memory.
+static stk_engine_options engine_options(const job *j, uint32_t index)
+{
+    const stk_bench_options *o = &j->options;
+    stk_engine_options engine = j->engine;
+    engine.model_path = j->model_path;
+    engine.log = &j->console.log;
+    engine.thread_count = o->threads.values[index / o->memory_count];
+    engine.memory_bytes = o->memory_bytes[index % o->memory_count];
+    engine.cpu_mask = o->cpu_mask;
+    engine.ignores_usage = true; // every run begins with the same cache
+    engine.cancel = stk_interrupt_flag();
+    return engine;
+}
+
+static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t **ids)
 {
     const stk_log *log = &j->console.log;
     const stk_session_options session = session_options(j);
-    stk_engine_options engine = j->engine;
-    engine.model_path = j->model_path;
-    engine.log = log;
-    engine.thread_count = threads;
-    engine.memory_bytes = memory_bytes;
-    engine.cpu_mask = j->options.cpu_mask;
+    stk_engine_options engine = engine_options(j, index);
     engine.planned_session = &session;
-    engine.ignores_usage = true; // every run begins with the same cache
-    engine.cancel = stk_interrupt_flag();
     stk_str text;
     stk_bench_peak_rss_reset();
     double begin = now_s();
@@ -109,6 +117,7 @@ static stk_status open_run(job *j, uint32_t threads, uint64_t memory_bytes, stk_
     run->ids = *ids;
     run->reps = j->options.reps;
     run->warmup = j->options.warmup;
+    run->is_greedy = j->options.is_greedy;
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);
@@ -190,8 +199,7 @@ static stk_status measure_engine(job *j, uint32_t index)
     const stk_bench_options *o = &j->options;
     stk_bench_run run = {0};
     int32_t *ids = NULL;
-    stk_status status = open_run(j, o->threads.values[index / o->memory_count],
-                                 o->memory_bytes[index % o->memory_count], &run, &ids);
+    stk_status status = open_run(j, index, &run, &ids);
     if (status == STK_OK) {
         const stk_engine *engine = run.model.engine;
         stk_str name = stk_engine_model(engine)->name;
@@ -235,6 +243,20 @@ static stk_status measure(job *j)
     if (status == STK_OK)
         stk_progress(&j->console.log, "measuring", j->total, j->total);
     return status;
+}
+
+// On ranks other than 0: the same engines, one after the other, for rank 0 to measure.
+static int serve(job *j)
+{
+    const stk_session_options session = session_options(j);
+    int exit_code = STK_EXIT_DONE;
+    for (uint32_t i = 0; i < j->options.threads.count * j->options.memory_count; i++) {
+        const stk_engine_options engine = engine_options(j, i);
+        exit_code = stk_ranks_serve(&engine, &session);
+        if (exit_code != STK_EXIT_DONE)
+            break;
+    }
+    return exit_code;
 }
 
 // The report in memory, so that a file is written whole or not at all.
@@ -294,6 +316,15 @@ static int write_report(const job *j)
     return exit_code;
 }
 
+static int measure_and_report(job *j)
+{
+    stk_bench_machine_read(&j->report.machine);
+    stk_status status = stk_cores_open(NULL, &j->cores);
+    if (status == STK_OK)
+        status = measure(j);
+    return status == STK_OK ? write_report(j) : stk_exit_code(status);
+}
+
 int stk_cmd_bench(int argc, char **argv)
 {
     stk_console_options console = {0};
@@ -306,6 +337,7 @@ int stk_cmd_bench(int argc, char **argv)
         {&stk_draft_option_table, &j.report.draft.options},
         {&store_table, &j.engine},
         {&stk_gpu_option_table, &j.engine},
+        {&stk_cluster_option_table, &j.engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
@@ -327,11 +359,13 @@ int stk_cmd_bench(int argc, char **argv)
     stk_console_open(&console, &j.console);
     const char *slash = strrchr(j.model_path, '/');
     j.report.model_file = slash ? slash + 1 : j.model_path;
-    stk_bench_machine_read(&j.report.machine);
-    stk_status status = stk_cores_open(NULL, &j.cores);
-    if (status == STK_OK)
-        status = measure(&j);
-    exit_code = status == STK_OK ? write_report(&j) : stk_exit_code(status);
+    j.engine.model_path = j.model_path;
+    j.engine.log = &j.console.log;
+    if (stk_ranks_meet(&j.engine, argv[0], &exit_code)) {
+        bool serves = j.engine.cluster && stk_cluster_rank(j.engine.cluster) > 0;
+        exit_code = serves ? serve(&j) : measure_and_report(&j);
+    }
+    stk_ranks_part(&j.engine);
     stk_bench_report_free(&j.report);
     stk_cores_close(&j.cores);
     stk_console_close(&j.console);

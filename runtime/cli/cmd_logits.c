@@ -8,6 +8,7 @@
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/text_model.h"
 #include "engine/option_tables.h"
@@ -101,12 +102,16 @@ static stk_status read_ids(job *j)
     return status;
 }
 
+// The ids are checked against the vocabulary, so the plan comes before their number is known.
+static stk_session_options planned_session(const job *j)
+{
+    uint32_t rows = j->options.batch_rows;
+    return (stk_session_options){.batch_rows_max = rows, .logit_rows_max = rows};
+}
+
 static stk_status open_job(job *j, const stk_engine_options *engine)
 {
-    // The ids are checked against the vocabulary, so the plan comes before their number is known.
-    uint32_t planned_rows = j->options.batch_rows;
-    const stk_session_options plan = {.batch_rows_max = planned_rows,
-                                      .logit_rows_max = planned_rows};
+    const stk_session_options plan = planned_session(j);
     stk_engine_options planned = *engine;
     planned.planned_session = &plan;
     stk_status status = stk_text_model_open(&planned, &j->model);
@@ -201,6 +206,20 @@ static const char *misused(const logits_options *o)
     return NULL;
 }
 
+static int write_logits(job *j, stk_engine_options *engine)
+{
+    stk_status status = open_job(j, engine);
+    int exit_code = stk_exit_code(status);
+    if (status == STK_OK)
+        exit_code = strcmp(j->options.output_path, "-") == 0 ? write_to_output(j)
+                                                             : write_to_file(j);
+    stk_session_close(&j->session);
+    free(j->ids);
+    stk_text_model_close(&j->model);
+    stk_ranks_part(engine);
+    return exit_code;
+}
+
 int stk_cmd_logits(int argc, char **argv)
 {
     stk_engine_options engine = {0};
@@ -209,9 +228,9 @@ int stk_cmd_logits(int argc, char **argv)
     stk_config *config = NULL;
     const char *path;
     const stk_option_binding bindings[] = {
-        {&logits_table, &j.options},           {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},   {&stk_gpu_option_table, &engine},
-        {&stk_console_option_table, &console},
+        {&logits_table, &j.options},          {&stk_engine_option_table, &engine},
+        {&stk_memory_option_table, &engine},  {&stk_gpu_option_table, &engine},
+        {&stk_cluster_option_table, &engine}, {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
         .positional_doc = "MODEL",
@@ -237,14 +256,9 @@ int stk_cmd_logits(int argc, char **argv)
     engine.model_path = path;
     engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
-    stk_status status = open_job(&j, &engine);
-    exit_code = stk_exit_code(status);
-    if (status == STK_OK)
-        exit_code = strcmp(j.options.output_path, "-") == 0 ? write_to_output(&j)
-                                                            : write_to_file(&j);
-    stk_session_close(&j.session);
-    free(j.ids);
-    stk_text_model_close(&j.model);
+    const stk_session_options plan = planned_session(&j);
+    if (stk_ranks_join(&engine, &plan, argv[0], &exit_code))
+        exit_code = write_logits(&j, &engine);
     stk_console_close(&j.console);
     stk_config_close(&config);
     return exit_code;

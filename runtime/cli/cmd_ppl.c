@@ -5,6 +5,7 @@
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/perplexity.h"
+#include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/text_model.h"
 #include "engine/option_tables.h"
@@ -65,16 +66,21 @@ typedef struct job {
     uint32_t count;
 } job;
 
+static stk_session_options session_options(const job *j)
+{
+    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
+    rows = rows < context ? rows : context;
+    return (stk_session_options){
+        .context_tokens = context, .batch_rows_max = rows, .logit_rows_max = rows};
+}
+
 static stk_status open_job(job *j, const stk_engine_options *engine)
 {
     stk_str text;
     stk_status status = stk_text_read(j->options.text_path, &j->console.log, &text);
     if (status != STK_OK)
         return status;
-    uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
-    rows = rows < context ? rows : context;
-    const stk_session_options session = {
-        .context_tokens = context, .batch_rows_max = rows, .logit_rows_max = rows};
+    const stk_session_options session = session_options(j);
     stk_engine_options planned = *engine;
     planned.planned_session = &session;
     status = stk_text_model_open(&planned, &j->model);
@@ -149,6 +155,7 @@ int stk_cmd_ppl(int argc, char **argv)
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
         {&stk_gpu_option_table, &engine},
+        {&stk_cluster_option_table, &engine},
         {&stk_console_option_table, &console},
     };
     const stk_arguments arguments = {
@@ -173,11 +180,15 @@ int stk_cmd_ppl(int argc, char **argv)
     engine.model_path = path;
     engine.cancel = stk_interrupt_flag();
     engine.log = &j.console.log;
-    stk_status status = open_job(&j, &engine);
-    exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);
-    stk_session_close(&j.session);
-    free(j.tokens);
-    stk_text_model_close(&j.model);
+    const stk_session_options session = session_options(&j);
+    if (stk_ranks_join(&engine, &session, argv[0], &exit_code)) {
+        stk_status status = open_job(&j, &engine);
+        exit_code = status == STK_OK ? measure(&j) : stk_exit_code(status);
+        stk_session_close(&j.session);
+        free(j.tokens);
+        stk_text_model_close(&j.model);
+        stk_ranks_part(&engine);
+    }
     stk_console_close(&j.console);
     stk_config_close(&config);
     return exit_code;

@@ -5,10 +5,12 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/plan_show.h"
+#include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/run.h"
 #include "cli/run_json.h"
 #include "cli/trace.h"
+#include "cluster/launcher.h"
 #include "engine/metrics.h"
 #include "engine/option_tables.h"
 #include "store/expert_store.h"
@@ -332,6 +334,9 @@ static const char *misused(const stk_run_options *o)
         return "--system belongs to --chat";
     if (o->is_json && o->is_chat)
         return "--json and --chat exclude each other";
+    stk_launch launch;
+    if (o->trace_path && stk_launch_detect(&launch))
+        return "--record-trace sees one process's layers only: start it without mpirun";
     if (sources == 0 && isatty(STDIN_FILENO))
         return "give a prompt with -p TEXT or -f FILE, or --chat";
     return NULL;
@@ -361,19 +366,23 @@ static uint64_t fresh_seed(void)
     return (uint32_t)now.tv_nsec;
 }
 
-static int run_with_model(stk_run *run, const stk_engine_options *engine,
+static int run_with_model(stk_run *run, stk_engine_options *engine,
                           const stk_session_options *session)
 {
     stk_str text = {"", 0};
     char *owned = NULL;
     // The prompt first: a missing file should not cost the loading of a model.
-    stk_status status = run->options.is_chat ? STK_OK : read_prompt(run, &text, &owned);
-    if (status == STK_OK)
-        status = open_run(run, engine, session);
+    bool reads = !run->options.is_chat && !stk_launch_is_mute();
+    stk_status status = reads ? read_prompt(run, &text, &owned) : STK_OK;
     int exit_code = stk_exit_code(status);
-    if (status == STK_OK)
-        exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
-    close_run(run);
+    if (status == STK_OK && stk_ranks_join(engine, session, run->name, &exit_code)) {
+        status = open_run(run, engine, session);
+        exit_code = stk_exit_code(status);
+        if (status == STK_OK)
+            exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
+        close_run(run);
+        stk_ranks_part(engine);
+    }
     free(owned);
     return exit_code;
 }
@@ -393,6 +402,7 @@ int stk_cmd_run(int argc, char **argv)
         {&stk_engine_option_table, &engine},
         {&stk_memory_option_table, &engine},
         {&stk_gpu_option_table, &engine},
+        {&stk_cluster_option_table, &engine},
         {&stk_session_option_table, &session},
         {&stk_console_option_table, &console},
     };

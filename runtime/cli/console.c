@@ -1,5 +1,8 @@
 #include "cli/console.h"
 
+#include "cluster/cluster.h"
+#include "cluster/launcher.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -45,7 +48,7 @@ static void on_write(void *user, stk_log_level level, const char *line)
     stk_console *console = user;
     pthread_mutex_lock(&console->mutex);
     erase(console);
-    fprintf(stderr, "stoker: %s%s\n", prefixes[level], line);
+    fprintf(stderr, "stoker: %s%s%s\n", console->rank, prefixes[level], line);
     pthread_mutex_unlock(&console->mutex);
 }
 
@@ -83,10 +86,23 @@ static void on_progress(void *user, const char *what, uint64_t done, uint64_t to
     pthread_mutex_unlock(&console->mutex);
 }
 
+// Lines of other ranks arrive between those of rank 0.
+static void name_rank(stk_console *console)
+{
+    stk_launch launch;
+    char host[STK_CLUSTER_HOST_BYTES] = "?";
+    if (!stk_launch_detect(&launch) || launch.rank == 0)
+        return;
+    gethostname(host, sizeof host - 1);
+    snprintf(console->rank, sizeof console->rank, "rank %u on %s: ", launch.rank, host);
+}
+
 void stk_console_open(const stk_console_options *options, stk_console *console)
 {
-    *console = (stk_console){.has_bars = !options->is_quiet && isatty(STDERR_FILENO)};
+    *console = (stk_console){.has_bars = !options->is_quiet && isatty(STDERR_FILENO) &&
+                                         !stk_launch_is_mute()};
     pthread_mutex_init(&console->mutex, NULL);
+    name_rank(console);
     console->log = (stk_log){
         .write = on_write,
         .progress = console->has_bars ? on_progress : NULL,

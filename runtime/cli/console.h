@@ -22,6 +22,7 @@ typedef struct stk_console {
     stk_log log; // pass &console.log to what logs; not after stk_console_close
     pthread_mutex_t mutex;
     bool has_bars, is_drawn;
+    char rank[96]; // "rank 1 on HOST: ", or empty
     char what[64];
     uint64_t done, start_ns, drawn_ns;
 } stk_console;

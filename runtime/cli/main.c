@@ -1,8 +1,11 @@
 // cli/main.c: finds the sub-command and ends the process properly.
 #include "base/nearest.h"
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
+#include "cluster/launcher.h"
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +60,10 @@ static int run_command(const command *c, int argc, char **argv)
     char name[NAME_BYTES_MAX];
     snprintf(name, sizeof name, "stoker %s", c->name);
     argv[0] = name;
+    stk_launch launch;
+    if (stk_launch_detect(&launch) && !stk_ranks_know(c->name))
+        return stk_arguments_misused(name, "this command is for one process: start it without "
+                                           "mpirun");
     return c->main(argc, argv);
 }
 
@@ -89,8 +96,20 @@ static int dispatch(int argc, char **argv)
     return run_command(c, argc - 1, argv + 1);
 }
 
+// Ranks other than 0 print nothing but log lines; what follows no command is no log line.
+static void mute(int argc, char **argv)
+{
+    bool is_command = false;
+    for (size_t i = 0; i < COMMAND_COUNT && argc > 1; i++)
+        is_command |= strcmp(argv[1], commands[i].name) == 0;
+    if (!freopen("/dev/null", "w", stdout) || (!is_command && !freopen("/dev/null", "w", stderr)))
+        return; // then they print
+}
+
 int main(int argc, char **argv)
 {
+    if (stk_launch_is_mute())
+        mute(argc, argv);
     setlocale(LC_CTYPE, ""); // the line editor needs it; numbers keep their points
     stk_interrupt_install();
     return stk_output_finish(dispatch(argc, argv));

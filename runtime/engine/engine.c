@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/pipeline.h"
+#include "engine/together.h"
 #include "store/sidecar.h"
 #include "topology/limits.h"
 
@@ -12,6 +14,8 @@ static stk_status load_model(stk_engine *engine, const stk_engine_options *optio
     stk_status status = stk_gguf_open(options->model_path, engine->log, &engine->gguf);
     if (status == STK_OK)
         status = stk_model_load(engine->gguf, engine->log, &engine->model);
+    if (options->cluster)
+        return status; // the ranks settle who has which layers
     uint32_t total = engine->model.layer_total, first = options->layer_first;
     uint32_t end = options->layer_end ? options->layer_end : total;
     if (status == STK_OK && (first >= end || end > total))
@@ -58,6 +62,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
                      m->layer_first + m->layer_count);
         usage_path = usage;
     }
+    if (usage_path && !options->ignores_usage && !(engine->usage_path = strdup(usage_path)))
+        return STK_NO_MEMORY;
     stk_expert_store_options store = {
         .gguf = engine->gguf,
         .model = &engine->model,
@@ -73,7 +79,7 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
         .sidecar = options->ignores_sidecar ? NULL : path,
         .inflight_max = engine->is_planned ? engine->plan.choices.reads_inflight
                                            : options->reads_inflight_max,
-        .usage_path = options->ignores_usage ? NULL : usage_path,
+        .usage_path = engine->usage_path,
     };
     engine->pressure = (stk_pressure_governor){
         .slots_max = engine->memory.slots_max,
@@ -105,13 +111,51 @@ static stk_status choose_kernels(stk_engine *engine)
 // What the device takes over, as far as it may.
 static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options)
 {
-    stk_status status = stk_gpu_open(engine, options, &engine->gpu);
+    stk_status status = STK_OK;
+    if (engine->device)
+        status = stk_heat_open(engine->usage_path, engine->model.layer_count,
+                               engine->model.expert_count, engine->log, &engine->heat);
+    if (status == STK_OK)
+        status = stk_gpu_open(engine, options, &engine->gpu);
     bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
     if (status != STK_UNSUPPORTED || !may_do_without)
         return status;
     stk_gpu_share_close(engine); // it said why
     stk_gpu_device_close(&engine->device);
     return STK_OK;
+}
+
+// Every rank comes here, whatever has failed: the others wait for its word.
+static stk_status join_ranks(stk_engine *engine, const stk_engine_options *options, stk_status mine)
+{
+    if (mine == STK_OK)
+        mine = stk_pipeline_open(engine, options);
+    return stk_together_split(engine, options, mine, &engine->predicted_token_s);
+}
+
+static stk_status plan_memory(stk_engine *engine, const stk_engine_options *options)
+{
+    stk_status status = stk_gpu_share_plan(engine, options);
+    if (status == STK_OK)
+        status = stk_memory_plan_make(engine, options);
+    if (!engine->cluster)
+        return status;
+    uint32_t context = engine->memory.context_tokens, rows = engine->memory.batch_rows;
+    status = stk_together_session(engine, status, &context, &rows);
+    bool is_agreed = context == engine->memory.context_tokens && rows == engine->memory.batch_rows;
+    if (status != STK_OK || is_agreed)
+        return status;
+    stk_session_options session = {0};
+    stk_engine_options all = *options;
+    if (options->planned_session)
+        session = *options->planned_session;
+    session.context_tokens = context;
+    if (session.batch_rows_max == 0)
+        session.batch_rows_max = rows;
+    all.planned_session = &session;
+    status = stk_memory_plan_make(engine, &all);
+    engine->memory.batch_rows = rows; // what a session without a wish takes
+    return status;
 }
 
 static stk_status open_team(stk_engine *engine, const stk_engine_options *options, uint32_t count)
@@ -147,7 +191,7 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
         status = open_team(engine, options, options->thread_count);
     if (status == STK_OK)
         status = stk_gpu_device_open(options, &engine->device);
-    if (status == STK_OK && options->machine)
+    if (status == STK_OK && options->machine && !options->cluster)
         status = stk_engine_make_plan(engine, options);
     if (status != STK_OK || !engine->is_planned)
         return status;
@@ -160,7 +204,8 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
     return status;
 }
 
-// One line for each memory node: its workers, and how much of what it holds is really there.
+// One line for each memory node: its workers, and how much of what it holds is really there. Much
+// elsewhere means that the node was full.
 static void report_nodes(const stk_engine *engine)
 {
     const stk_nodes *nodes = stk_team_nodes(engine->team);
@@ -173,9 +218,14 @@ static void report_nodes(const stk_engine *engine)
         stk_nodes_found slots = stk_expert_store_find(engine->store, nodes, n);
         found.touched += slots.touched;
         found.at_home += slots.at_home;
-        stk_info(engine->log, "node %u: memory %u, %u threads; %.1f %% of its pages are there", n,
-                 list[n].os_index, list[n].worker_count,
-                 found.touched ? 100.0 * found.at_home / found.touched : 0.0);
+        char where[64] = "where its pages are is not known";
+        if (found.touched > 0)
+            snprintf(where, sizeof where, "%.1f %% of its pages are there",
+                     100.0 * found.at_home / found.touched);
+        bool is_astray = 10 * found.at_home < 9 * found.touched;
+        stk_log_write(engine->log, is_astray ? STK_LOG_WARN : STK_LOG_INFO,
+                      "node %u: memory %u, %u threads; %s", n, list[n].os_index,
+                      list[n].worker_count, where);
     }
 }
 
@@ -184,11 +234,13 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
     stk_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return STK_NO_MEMORY;
+    engine->cluster = options->cluster;
     stk_status status = stk_engine_prepare(engine, options);
+    if (engine->cluster)
+        status = join_ranks(engine, options, status);
+    bool is_joined = engine->cluster && status == STK_OK;
     if (status == STK_OK)
-        status = stk_gpu_share_plan(engine, options);
-    if (status == STK_OK)
-        status = stk_memory_plan_make(engine, options);
+        status = plan_memory(engine, options);
     if (status == STK_OK)
         status = load_dense(engine, options);
     if (status == STK_OK)
@@ -199,6 +251,8 @@ stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
         status = choose_kernels(engine);
     if (status == STK_OK)
         status = open_gpu(engine, options);
+    if (is_joined)
+        status = stk_pipeline_start(engine, status);
     if (status != STK_OK) {
         stk_engine_close(&engine);
         return status;
@@ -219,18 +273,26 @@ void stk_engine_close(stk_engine **engine_pointer)
     stk_engine *engine = *engine_pointer;
     if (!engine)
         return;
+    stk_pipeline_close(engine);
     stk_gpu_close(&engine->gpu); // it may read the store's memory
     stk_gpu_share_close(engine);
     stk_gpu_device_close(&engine->device);
     stk_expert_store_close(&engine->store);
+    stk_heat_close(&engine->heat); // it knows more than the store, so its record is the last
     stk_model_file_close(&engine->embedding_file);
     stk_weights_free(&engine->weights);
     stk_team_close(&engine->team);
     stk_model_free(&engine->model);
     stk_gguf_close(&engine->gguf);
     free(engine->expert_kernels);
+    free(engine->usage_path);
     free(engine);
     *engine_pointer = NULL;
+}
+
+double stk_engine_predicted_token_s(const stk_engine *engine)
+{
+    return engine->predicted_token_s;
 }
 
 const stk_model *stk_engine_model(const stk_engine *engine)
@@ -258,6 +320,11 @@ uint32_t stk_engine_node_count(const stk_engine *engine)
 const char *stk_engine_kernels(const stk_engine *engine)
 {
     return engine->cpu.name;
+}
+
+uint64_t stk_engine_gpu_moves(const stk_engine *engine)
+{
+    return stk_gpu_moved_count(engine->gpu);
 }
 
 uint64_t stk_engine_weight_bytes(const stk_engine *engine)

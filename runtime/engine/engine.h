@@ -59,15 +59,23 @@ typedef struct stk_engine_options {
     // somebody else's: stk_session_hidden hands over between them.
     uint32_t layer_first, layer_end;
 
+    // Ranks that share the layers (engine/pipeline.h); then the range above is not used.
+    struct stk_cluster *cluster; // borrowed, must outlive the engine; NULL: this process is alone
+    const char *split;           // layers of each rank, "20,12"; NULL: the fastest that fits
+    uint32_t hop;                // stk_hop: how the residual stream travels
+
     // A GPU that computes a share of the experts, which never changes a token, and attention and
     // head, which rounds differently there.
-    const char *device;            // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
-    uint32_t gpu_experts_percent;  // of each layer's experts, as far as they fit
-    uint32_t gpu_layers;           // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
-    uint32_t gpu_head;             // stk_gpu_head: whether it computes the head
-    uint64_t gpu_memory_bytes;     // cap on its memory; 0: 90 % of what the driver offers
-    bool gpu_copies;               // tests: as on a card whose memory the CPU cannot reach
-    const char *shader_cache_path; // compiled shaders are kept there; NULL: nowhere
+    const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
+    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint32_t gpu_layers;          // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
+    uint32_t gpu_head;            // stk_gpu_head: whether it computes the head
+    uint64_t gpu_memory_bytes;    // cap on its memory; 0: none but the next
+    uint32_t gpu_memory_percent;  // of what the driver offers this process; 0: 90
+    bool gpu_copies;              // tests: copy weights even where host memory serves in place
+    bool gpu_churns;              // tests: experts come and go with every token
+    const struct stk_vk_faults *gpu_faults; // tests; NULL: none
+    const char *shader_cache_path;          // compiled shaders are kept there; NULL: nowhere
 } stk_engine_options;
 
 // Reads, checks and loads a model. *out is written only on STK_OK; the caller closes it.
@@ -93,6 +101,7 @@ typedef struct stk_memory_plan {
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
+double stk_engine_predicted_token_s(const stk_engine *engine); // over ranks; 0: not known
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 
 struct stk_plan;
@@ -110,6 +119,7 @@ const struct stk_team *stk_engine_team(const stk_engine *engine); // for its nod
 
 // What a GPU computes now: experts, layers' attention, the head; and its name ("none").
 uint32_t stk_engine_gpu_experts(const stk_engine *engine);
+uint64_t stk_engine_gpu_moves(const stk_engine *engine); // experts that came in since open
 uint32_t stk_engine_gpu_layers(const stk_engine *engine);
 bool stk_engine_gpu_has_head(const stk_engine *engine);
 const char *stk_engine_gpu_name(const stk_engine *engine);

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
 #include "engine/gpu_device.h"
+#include "engine/heat.h"
 #include "engine/meter.h"
 #include "engine/session.h"
 #include "engine/weights.h"
@@ -27,6 +28,9 @@ typedef struct stk_expert_kernels {
 
 struct stk_engine {
     const stk_log *log;
+    struct stk_cluster *cluster;   // NULL: alone
+    struct stk_pipeline *pipeline; // NULL: alone
+    double predicted_token_s;
     stk_gguf *gguf;
     stk_model model;
     stk_cpu cpu;
@@ -35,6 +39,8 @@ struct stk_engine {
     stk_expert_store *store;
     stk_gpu_device *device;             // NULL: the CPU does everything
     stk_gpu *gpu;                       // NULL: the CPU computes every expert
+    stk_heat *heat;                     // NULL: nobody needs it
+    char *usage_path;                   // NULL: usage is neither read nor written
     stk_gpu_share share;                // what else the device takes over
     stk_vk_dense *dense;                // its weights; NULL: nothing else
     stk_expert_kernels *expert_kernels; // [layer_count]
@@ -124,6 +130,7 @@ struct stk_session {
     bool uses_stream;      // during a forward, which does not change its mind
     stk_vk_batch_row *stream_rows;
     stk_vk_attended stream_output;
+    uint64_t stream_begin_ns; // of the layer under way, for the trace
     int32_t *tokens; // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
@@ -167,6 +174,8 @@ struct stk_session {
     float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
+    int32_t *best;               // [logit_rows_max]: over ranks, where only these travel
+    bool has_best;               // of the last forward: only these did
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
@@ -187,14 +196,18 @@ STK_CHECKED stk_status stk_session_stream_bytes(stk_engine *engine,
 // session_kv.c: the KV cache. The table first, then memory for the layers that have none and are
 // not on a device.
 uint32_t stk_session_kv_capacity(const stk_session *s, const stk_layer *layer);
-uint64_t stk_session_kv_layer_bytes(const stk_session *s, uint32_t layer);
+uint64_t stk_session_kv_layer_bytes(const stk_session *s, const stk_layer *layer);
 STK_CHECKED stk_status stk_session_take_kv_table(stk_session *s);
 STK_CHECKED stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages);
 // session_run.c: one forward pass, and what a lost device makes necessary.
 STK_CHECKED stk_status stk_session_run(stk_session *s, const stk_row *rows, uint32_t count);
 // Under a memory limit what is not touched holds experts, so pages are counted one by one.
 void *stk_session_take_pages(const stk_session *s, uint64_t bytes);
-// Scratch for so many rows lies at the beginning of that for more.
+// Of them, the KV cache of layer `layer` of the file; 0: absurd sizes.
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer);
+// Scratch for so many rows lies at the beginning of that for more; the residual stream stays where
+// it is.
 uint64_t stk_session_scratch_bytes(const stk_session *s, uint32_t rows, uint32_t logit_rows);
 void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
 
@@ -204,6 +217,11 @@ void stk_session_place(stk_session *s, uint32_t rows, uint32_t logit_rows);
 void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count);
 void stk_spare_forget(stk_session *s, uint32_t sequence);
 void stk_spare_return(stk_session *s);
+// What the process has besides weights, experts and sessions; and what the system can give it.
+uint64_t stk_memory_plan_program_bytes(const stk_engine *engine);
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine);
+// What a message names as the least, which has to work in the next start of the program too.
+uint64_t stk_memory_plan_named_mib(uint64_t least_bytes);
 // Fills engine->memory. STK_NO_MEMORY: it cannot fit; a table of what is needed was logged.
 STK_CHECKED stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options);
 

@@ -7,6 +7,11 @@
 
 #include <string.h>
 
+enum {
+    ROWS_PER_STEP = 2,           // of up, between requests for what comes next
+    NEXT_GATE_BYTES = 12 * 1024, // what memory brings while a group is finished
+};
+
 static uint32_t part_begin(uint32_t groups, uint32_t part)
 {
     return groups * part / STK_EXPERT_PARTS;
@@ -29,13 +34,19 @@ static void find_active(const stk_expert_scratch *w, const float *gate, uint32_t
 }
 
 // Adds groups [from, to) of one part, whose active neurons are listed, to y[width padded].
+// Meanwhile memory brings what lies ahead; NULL: nothing.
 static void run_groups(const stk_session *s, uint32_t layer, const stk_expert *expert,
                        const stk_expert_scratch *w, const stk_act *act, const float *gate,
-                       uint32_t begin, uint32_t from, uint32_t to, float *y)
+                       uint32_t begin, uint32_t from, uint32_t to, stk_ahead *ahead, float *y)
 {
     const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
     uint32_t first = w->first[from], last = w->first[to];
-    kernels->up(&expert->up, w->active + first, last - first, act, w->up + first);
+    uint32_t step = ahead ? ROWS_PER_STEP : last - first;
+    for (uint32_t a = first; a < last; a += step) {
+        if (ahead)
+            stk_ahead_some(ahead, step);
+        kernels->up(&expert->up, w->active + a, last - a < step ? last - a : step, act, w->up + a);
+    }
     memset(w->h + 32 * from, 0, (to - from) * 32 * sizeof *w->h);
     for (uint32_t a = first; a < last; a++) {
         uint32_t j = w->active[a];
@@ -43,6 +54,8 @@ static void run_groups(const stk_session *s, uint32_t layer, const stk_expert *e
     }
     s->engine->cpu.quantize(w->h + 32 * from, (to - from) * 32, w->q + 32 * from, w->d + from,
                             w->sum + from);
+    if (ahead)
+        stk_ahead_some(ahead, STK_AHEAD_RUNS_MAX);
     stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
     kernels->down(&expert->down, &n, from, to, y);
 }
@@ -54,32 +67,37 @@ static void run_part(const stk_session *s, uint32_t layer, const stk_expert *exp
 {
     find_active(w, gate, begin, begin, end);
     memset(y, 0, s->width_padded * sizeof *y);
-    run_groups(s, layer, expert, w, act, gate, begin, begin, end, y);
+    run_groups(s, layer, expert, w, act, gate, begin, begin, end, NULL, y);
 }
 
 // One part of one expert for one row. Group by group, and up and down one group behind the gate:
-// the runs that a group's gates choose come from memory while the next group's gates are computed.
+// while a group is finished, memory brings the runs that the next group's gates have chosen, and
+// after the last group the beginning of `next_gate`.
 static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
-                      const stk_expert *expert, uint32_t pair, uint32_t part)
+                      const stk_expert *expert, uint32_t pair, uint32_t part, const void *next_gate)
 {
     const stk_model *m = &s->engine->model;
     uint32_t groups = m->ffn_width / 32;
     uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
     const stk_act *act = &s->normed.rows[pair / m->expert_used_count];
     float *y = s->part_outputs + ((size_t)pair * STK_EXPERT_PARTS + part) * s->width_padded;
+    stk_ahead ahead;
     memset(y, 0, s->width_padded * sizeof *y);
+    w->first[end] = 0; // a part may have no groups
     for (uint32_t g = begin; g < end; g++) {
         s->engine->expert_kernels[layer].gate(&expert->gate, 32 * g, 32 * g + 32, act, 1,
                                               w->gate + 32 * (g - begin), m->ffn_width);
         find_active(w, w->gate, begin, g, g + 1);
-        stk_ahead_neurons(expert, g, w->active + w->first[g], w->first[g + 1] - w->first[g]);
+        stk_ahead_neurons(&ahead, expert, g, w->active + w->first[g],
+                          w->first[g + 1] - w->first[g]);
         if (g > begin)
-            run_groups(s, layer, expert, w, act, w->gate, begin, g - 1, g, y);
+            run_groups(s, layer, expert, w, act, w->gate, begin, g - 1, g, &ahead, y);
+        else
+            stk_ahead_some(&ahead, STK_AHEAD_RUNS_MAX);
     }
+    stk_ahead_bytes(&ahead, next_gate, NEXT_GATE_BYTES);
     if (end > begin)
-        run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, y);
-    else
-        w->first[end] = 0;
+        run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, &ahead, y);
     stk_meter_gate(s, w, layer, s->chosen[pair], end - begin);
     stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
 }
@@ -177,6 +195,8 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     s->work_count = s->task_count = 0;
     for (uint32_t e = 0; e < m->expert_count; e++) {
         uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
+        for (uint32_t i = 0; s->engine->heat && i < count; i++)
+            stk_heat_touch(s->engine->heat, layer, e);
         if (count == 0 || stk_gpu_has(s->engine->gpu, layer, e))
             continue;
         stk_expert_work *w = &s->work[s->work_count];
@@ -210,12 +230,36 @@ void stk_experts_finish(stk_session *s, uint32_t layer)
             stk_expert_store_release(s->engine->store, layer, s->work[i].expert);
 }
 
-static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
-                     const stk_expert_work *work, const stk_expert *expert, uint32_t task)
+// Where the gate rows of the task are that this worker will probably run after task `task` of
+// work[index]; NULL if that cannot be said.
+static const void *next_gate(const stk_session *s, uint32_t layer, uint32_t index, uint32_t task)
 {
+    const stk_model *m = &s->engine->model;
+    uint32_t workers = stk_engine_thread_count(s->engine);
+    uint32_t sharers = workers / s->work_count; // who are at the same expert
+    const stk_expert_work *w = &s->work[index];
+    task += sharers ? sharers : 1;
+    if (task >= w->tasks) {
+        w = &s->work[(index + 1) % s->work_count];
+        task = atomic_load_explicit(&w->claimed, memory_order_relaxed);
+    }
+    stk_expert expert;
+    if (task >= w->tasks ||
+        stk_expert_store_poll(s->engine->store, layer, w->expert, &expert) != STK_OK)
+        return NULL;
+    const stk_matrix *gate = &expert.gate;
+    uint32_t row = 32 * part_begin(m->ffn_width / 32, task % STK_EXPERT_PARTS);
+    return (const char *)gate->data + stk_dense_bytes(gate->type, gate->format, row, gate->cols);
+}
+
+static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t index,
+                     const stk_expert *expert, uint32_t task)
+{
+    const stk_expert_work *work = &s->work[index];
     if (s->row_count * s->engine->model.expert_used_count <= STK_PAIRS_SPLIT_MAX) {
         uint32_t pair = s->expert_pairs[work->first + task / STK_EXPERT_PARTS];
-        run_split(s, w, layer, expert, pair, task % STK_EXPERT_PARTS);
+        run_split(s, w, layer, expert, pair, task % STK_EXPERT_PARTS,
+                  next_gate(s, layer, index, task));
         return;
     }
     uint32_t at = task * STK_EXPERT_TILE, count = work->count - at;
@@ -225,14 +269,15 @@ static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer
 
 // Takes one task of an expert, if there is one left, and runs it. False: none.
 static bool run_one(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
-                    stk_expert_work *w, const stk_expert *expert, stk_status status)
+                    uint32_t index, const stk_expert *expert, stk_status status)
 {
+    stk_expert_work *w = &s->work[index];
     uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
     if (task >= w->tasks)
         return false;
     atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
     if (status == STK_OK)
-        run_task(s, scratch, layer, w, expert, task);
+        run_task(s, scratch, layer, index, expert, task);
     else
         atomic_store(&s->failure, (int)status);
     // acq_rel: whoever finishes last gives the expert back after everybody has read it
@@ -244,13 +289,17 @@ static bool run_one(stk_session *s, const stk_expert_scratch *scratch, uint32_t 
 typedef enum found { FOUND_NOTHING, FOUND_PENDING, FOUND_WORK } found;
 
 // Runs one task of any expert that is there, of the node's own or of the others'. FOUND_PENDING:
-// tasks are left, but of experts that are still being read.
+// tasks are left, but of experts that are still being read. Workers begin at different experts, so
+// that each streams one after the other.
 static found run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
                            uint32_t node, bool own)
 {
     found result = FOUND_NOTHING;
+    uint64_t worker = (uint64_t)(scratch - s->workers);
+    uint32_t start = (uint32_t)(worker * s->work_count / stk_engine_thread_count(s->engine));
     for (uint32_t i = 0; i < s->work_count; i++) {
-        stk_expert_work *w = &s->work[i];
+        uint32_t index = (start + i) % s->work_count;
+        stk_expert_work *w = &s->work[index];
         if ((w->node == node) != own ||
             atomic_load_explicit(&w->claimed, memory_order_relaxed) >= w->tasks)
             continue;
@@ -258,7 +307,7 @@ static found run_something(stk_session *s, const stk_expert_scratch *scratch, ui
         stk_status status = stk_expert_store_poll(s->engine->store, layer, w->expert, &expert);
         if (status == STK_PENDING)
             result = FOUND_PENDING;
-        else if (run_one(s, scratch, layer, w, &expert, status))
+        else if (run_one(s, scratch, layer, index, &expert, status))
             return FOUND_WORK;
     }
     return result;

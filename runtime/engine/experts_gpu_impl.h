@@ -1,9 +1,88 @@
 // engine/experts_gpu_impl.h: what the files about the GPU's experts share.
+//
+//   experts_gpu.c        one layer's jobs
+//   experts_gpu_place.c  which experts it starts with, and filling it with them
+//   experts_gpu_move.c   which it has later: usage, room, uploads between tokens
+//   experts_gpu_probe.c  whether it computes the right bits
 #ifndef STK_ENGINE_EXPERTS_GPU_IMPL_H
 #define STK_ENGINE_EXPERTS_GPU_IMPL_H
 
 #include "engine/engine_impl.h"
+#include "scheduler/residency.h"
+#include "store/expert_layout.h"
 #include "vulkan/experts.h"
+
+enum {
+    STK_GPU_JOB_ROWS = 32,
+    STK_GPU_JOBS = 8,
+    STK_GPU_MOVES = 2, // uploads on their way, each into a slot of its own
+};
+#define STK_GPU_NO_SLOT UINT32_MAX
+
+// A job in flight: pair i of it is pair pairs[i] of the batch.
+typedef struct stk_gpu_job {
+    uint32_t number, count;
+    uint64_t begin_ns; // of its submission, where it is traced
+    uint32_t *pairs;   // [STK_GPU_JOB_ROWS * used]
+} stk_gpu_job;
+
+typedef enum stk_gpu_move_state {
+    STK_GPU_MOVE_NONE,
+    STK_GPU_MOVE_READING, // pinned in the store, perhaps still being read
+    STK_GPU_MOVE_COPYING, // on its way to `slot`
+} stk_gpu_move_state;
+
+// An expert on its way to the device. Until it is there the one that gives way stays.
+typedef struct stk_gpu_move {
+    stk_gpu_move_state state;
+    uint32_t layer, expert, slot;
+    uint32_t victim;   // of the same layer; STK_GPU_NO_SLOT: nobody gives way
+    uint64_t begin_ns; // of the copy, where it is traced
+} stk_gpu_move;
+
+struct stk_gpu {
+    const stk_log *log;
+    stk_engine *engine;     // borrowed, as what follows
+    stk_gpu_device *device; //
+    stk_vk *vk;             // its
+    stk_vk_experts *experts;
+    stk_expert_layout layout; // what its experts look like; layers of other types stay with the CPU
+    uint32_t layer_count, expert_count;
+    uint32_t *slot_of; // [layer][expert], STK_GPU_NO_SLOT: the CPU's
+    uint32_t *quota;   // [layer]: experts it may have
+    uint32_t held;     // experts it has
+
+    uint32_t *free_slots; // [slots], free_count of them
+    uint32_t free_count;
+    stk_gpu_move moves[STK_GPU_MOVES];
+    uint32_t layer_next;  // whose residency is looked at next
+    uint64_t turns;       // token boundaries so far
+    uint64_t moved_count; // experts that came in after open
+    float *usage;         // [expert], scratch
+    bool *resident;       // likewise
+    bool in_place, churns;
+
+    stk_gpu_job jobs[STK_GPU_JOBS]; // a ring: oldest, and how many
+    uint32_t oldest, in_flight;
+    uint32_t *pairs;       // of all jobs
+    stk_vk_pair *vk_pairs; // [STK_GPU_JOB_ROWS * used]
+    stk_vk_row rows[STK_GPU_JOB_ROWS];
+};
+
+static inline uint32_t *stk_gpu_slot(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
+{
+    return &gpu->slot_of[(size_t)layer * gpu->expert_count + expert];
+}
+
+// Takes the device's memory and fills it with `percent` of each layer's experts, the most used
+// ones if that is known. gpu->held stays 0 where none fits. STK_UNSUPPORTED: other bits;
+// STK_NO_MEMORY, STK_DEVICE_LOST.
+STK_CHECKED stk_status stk_gpu_place(stk_gpu *gpu, uint32_t percent, bool copies);
+
+// After a submission of the layer's jobs: sends experts that have been read. STK_DEVICE_LOST.
+STK_CHECKED stk_status stk_gpu_send(stk_session *session);
+// Gives back what moves hold in the store.
+void stk_gpu_drop_moves(stk_gpu *gpu);
 
 // Computes the expert in `slot` on both sides for a few invented rows; *equal: the same bits.
 STK_CHECKED stk_status stk_gpu_probe(stk_engine *engine, stk_vk_experts *experts,

@@ -66,7 +66,7 @@ typedef struct product {
 
 static uint32_t rows_per_take(const product *p)
 {
-    const stk_matrix *w = &p->linear->matrix;
+    const stk_matrix *w = &p->linear->parts[0].matrix;
     uint64_t rows = TAKE_BYTES / stk_type_row_bytes(w->type, w->cols) / 16 * 16;
     return rows < 16 ? 16 : rows < ROWS_PER_TAKE_MAX ? (uint32_t)rows : ROWS_PER_TAKE_MAX;
 }

@@ -54,7 +54,9 @@ stk_status stk_gpu_device_open(const stk_engine_options *options, stk_gpu_device
                          .device = choice,
                          .pipeline_cache = options->shader_cache_path,
                          .memory_bytes_max = options->gpu_memory_bytes,
-                         .unmapped = options->gpu_copies};
+                         .memory_percent = options->gpu_memory_percent};
+    if (options->gpu_faults)
+        vk.faults = *options->gpu_faults;
     status = stk_vk_open(&vk, &device->vk);
     if (status == STK_OK) {
         *out = device;

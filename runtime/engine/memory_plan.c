@@ -1,4 +1,5 @@
 // What fits: everything is counted before anything is loaded, and refused with numbers.
+#include "cluster/cluster.h"
 #include "engine/engine_impl.h"
 
 #include <inttypes.h>
@@ -14,6 +15,9 @@ static const uint64_t VOCAB_BYTES_PER_TOKEN = 48;
 // Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
 // which the slots in use end.
 static const uint64_t PROGRAM_SLACK_BYTES = 5u << 20;
+// By so much the program itself differs from one start to the next: which pages of libraries are
+// mapped depends on where they lie and what the page cache holds.
+static const uint64_t RESIDENT_VARIES_BYTES = 512u << 10;
 enum { BATCH_ROWS = 512, BATCH_ROWS_LEAST = 32 };
 
 static uint64_t read_number_after(const char *path, const char *key)
@@ -35,6 +39,31 @@ static uint64_t resident_now_bytes(void)
     return read_number_after("/proc/self/status", "VmRSS:") * 1024;
 }
 
+// Ranks on one machine divide what it has.
+static uint64_t share_of(const stk_engine *engine, uint64_t bytes)
+{
+    return engine->cluster ? bytes / stk_cluster_ranks_here(engine->cluster) : bytes;
+}
+
+uint64_t stk_memory_plan_program_bytes(const stk_engine *engine)
+{
+    const stk_model *m = &engine->model;
+    return resident_now_bytes() + PROGRAM_SLACK_BYTES +
+           (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+}
+
+uint64_t stk_memory_plan_named_mib(uint64_t least_bytes)
+{
+    return (least_bytes + RESIDENT_VARIES_BYTES + (1 << 20) - 1) >> 20;
+}
+
+uint64_t stk_memory_plan_available_bytes(const stk_engine *engine)
+{
+    stk_limits limits;
+    stk_limits_read("", NULL, &limits);
+    return share_of(engine, limits.memory_available_bytes);
+}
+
 // What can be had without pushing others out, and what nobody gets more than: of the machine that
 // is planned for, else of this one, where a control group may allow less.
 static void read_limits(const stk_engine *engine, const stk_engine_options *options,
@@ -42,6 +71,7 @@ static void read_limits(const stk_engine *engine, const stk_engine_options *opti
 {
     const stk_plan_machine *machine = options->machine;
     stk_limits_read("", NULL, limits);
+    limits->memory_available_bytes = share_of(engine, limits->memory_available_bytes);
     if (machine && engine->is_planning) {
         limits->memory_available_bytes = machine->memory_available_bytes;
         limits->memory_limit_bytes = machine->memory_hard_bytes ? machine->memory_hard_bytes
@@ -186,7 +216,7 @@ static stk_status refuse(stk_engine *engine, uint64_t slot_bytes)
     report(engine->log, p, STK_LOG_ERROR);
     return stk_fail(engine->log, STK_NO_MEMORY,
                     "give --memory %" PRIu64 "MiB or more, or a smaller --ctx or --batch",
-                    (p->total_bytes + (1 << 20) - 1) >> 20);
+                    stk_memory_plan_named_mib(p->total_bytes));
 }
 
 stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *options)
@@ -201,8 +231,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     read_limits(engine, options, &limits);
     uint64_t available = limits.memory_available_bytes;
     heed_hard_limit(engine, &limits);
-    p->program_bytes = resident_now_bytes() + PROGRAM_SLACK_BYTES +
-                       (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+    p->program_bytes = stk_memory_plan_program_bytes(engine);
     p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)
@@ -229,6 +258,9 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->embedding_on_demand = stk_model_has_embedding(m) &&
                              (m->output != m->token_embd || !stk_model_has_head(m));
     p->weights_bytes = stk_weights_bytes(m, nodes, p->embedding_on_demand);
+    add_up(p);
+    if (p->total_bytes <= p->limit_bytes) // all experts, then
+        return STK_OK;
     p->staging_bytes = stk_expert_store_overhead_bytes(m);
     fit_experts(p, slot_bytes);
     while (p->slots < stk_expert_store_slots_min(m) && shrink_session(p, options)) {

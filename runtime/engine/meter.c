@@ -64,12 +64,15 @@ static void sum_fixed_costs(stk_session *s)
 
 static stk_status take_slots(stk_meter *meter, uint32_t layers)
 {
-    size_t bytes = (meter->worker_count + 1) * sizeof *meter->slots;
+    size_t bytes = meter->worker_count * sizeof *meter->slots;
     meter->slots = aligned_alloc(64, bytes);
     if (!meter->slots)
         return STK_NO_MEMORY;
     memset(meter->slots, 0, bytes);
-    for (uint32_t w = 0; w <= meter->worker_count; w++) {
+    meter->gpu_spans = meter->spans_max ? calloc(meter->spans_max, sizeof *meter->gpu_spans) : NULL;
+    if (meter->spans_max && !meter->gpu_spans)
+        return STK_NO_MEMORY;
+    for (uint32_t w = 0; w < meter->worker_count; w++) {
         stk_meter_slot *slot = &meter->slots[w];
         slot->active_neurons = aligned_alloc(64, (layers * sizeof(uint64_t) + 63) / 64 * 64);
         slot->node_bytes = aligned_alloc(64, (meter->node_count * sizeof(uint64_t) + 63) / 64 * 64);
@@ -114,12 +117,13 @@ void stk_meter_close(stk_session *s)
     stk_meter *meter = s->meter;
     if (!meter)
         return;
-    for (uint32_t w = 0; meter->slots && w <= meter->worker_count; w++) {
+    for (uint32_t w = 0; meter->slots && w < meter->worker_count; w++) {
         free(meter->slots[w].active_neurons);
         free(meter->slots[w].node_bytes);
         free(meter->slots[w].spans);
     }
     free(meter->slots);
+    free(meter->gpu_spans);
     free(meter->touched);
     free(meter->by_node);
     free(meter->wait_ns);
@@ -177,24 +181,17 @@ void stk_meter_gate(stk_session *s, const stk_expert_scratch *scratch, uint32_t 
     count_read(s, scratch, layer, expert, s->meter->costs[layer].gate * groups / s->meter->groups);
 }
 
-void stk_meter_device_begin(stk_session *s)
+uint64_t stk_meter_gpu_begin(const stk_session *s)
 {
-    if (s->meter->is_timing)
-        s->meter->slots[s->meter->worker_count].last_ns = now_ns();
+    return s->meter->is_timing && s->meter->spans_max ? now_ns() : 0;
 }
 
-void stk_meter_device_end(stk_session *s, uint32_t layer, stk_phase phase)
+void stk_meter_gpu_end(stk_session *s, stk_gpu_span_kind kind, uint32_t layer, uint64_t begin_ns)
 {
     stk_meter *meter = s->meter;
-    stk_meter_slot *slot = &meter->slots[meter->worker_count];
-    if (!meter->is_timing || !meter->spans_max)
-        return;
-    uint64_t now = now_ns();
-    slot->spans[slot->span_count++ % meter->spans_max] = (stk_span){.begin_ns = slot->last_ns,
-                                                                    .end_ns = now,
-                                                                    .released_ns = now,
-                                                                    .layer = layer,
-                                                                    .phase = phase};
+    if (begin_ns != 0 && meter->spans_max)
+        meter->gpu_spans[meter->gpu_span_count++ % meter->spans_max] = (stk_gpu_span){
+            .begin_ns = begin_ns, .end_ns = now_ns(), .layer = layer, .kind = kind};
 }
 
 void stk_meter_active(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,

@@ -42,6 +42,8 @@ typedef struct stk_meter {
     // barriers of the experts' phase (relaxed; the barrier orders), read and cleared after it.
     _Atomic uint32_t *touched;
     stk_meter_slot *slots;     // [worker]
+    stk_gpu_span *gpu_spans;   // [spans_max], a ring; worker 0 and the caller's thread write it
+    uint64_t gpu_span_count;   // ever written
     stk_metrics_node *by_node; // [node], summed on read
     stk_metrics view;
 } stk_meter;
@@ -57,9 +59,10 @@ void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk
 // In the experts' phase: the gate weights of `groups` groups of `expert` were read.
 void stk_meter_gate(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
                     uint32_t expert, uint32_t groups);
-// Worker 0, around a device's work, as far as the host sees it.
-void stk_meter_device_begin(stk_session *session);
-void stk_meter_device_end(stk_session *session, uint32_t layer, stk_phase phase);
+// The time, or 0 where nothing is traced; and what the GPU did from begin_ns until now.
+uint64_t stk_meter_gpu_begin(const stk_session *session);
+void stk_meter_gpu_end(stk_session *session, stk_gpu_span_kind kind, uint32_t layer,
+                       uint64_t begin_ns);
 
 // In the experts' phase: groups [begin, end) of `expert` were run for one row; scratch lists their
 // active neurons.

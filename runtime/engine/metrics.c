@@ -102,12 +102,12 @@ void stk_session_metrics_reset(stk_session *s)
            (size_t)m->layer_count * m->expert_count * sizeof *meter->expert_use);
     memset(meter->busy_ns, 0, (m->layer_count + 1) * sizeof *meter->busy_ns);
     memset(meter->wait_ns, 0, (m->layer_count + 1) * sizeof *meter->wait_ns);
+    meter->gpu_span_count = 0;
     for (uint32_t w = 0; w < meter->worker_count; w++) {
         memset(meter->slots[w].active_neurons, 0, m->layer_count * sizeof(uint64_t));
         memset(meter->slots[w].node_bytes, 0, meter->node_count * sizeof(uint64_t));
         meter->slots[w].span_count = 0;
     }
-    meter->slots[meter->worker_count].span_count = 0;
 }
 
 void stk_session_set_timing(stk_session *s, bool is_timing)
@@ -118,12 +118,23 @@ void stk_session_set_timing(stk_session *s, bool is_timing)
 uint32_t stk_session_spans(const stk_session *s, uint32_t worker, stk_span *out, uint32_t max)
 {
     const stk_meter *meter = s->meter;
-    if (worker > meter->worker_count || meter->spans_max == 0)
+    if (worker >= meter->worker_count || meter->spans_max == 0)
         return 0;
     const stk_meter_slot *slot = &meter->slots[worker];
     uint64_t count = slot->span_count < meter->spans_max ? slot->span_count : meter->spans_max;
     count = count < max ? count : max;
     for (uint64_t i = 0; i < count; i++)
         out[i] = slot->spans[(slot->span_count - count + i) % meter->spans_max];
+    return (uint32_t)count;
+}
+
+uint32_t stk_session_gpu_spans(const stk_session *s, stk_gpu_span *out, uint32_t max)
+{
+    const stk_meter *meter = s->meter;
+    uint64_t ever = meter->gpu_span_count;
+    uint64_t count = ever < meter->spans_max ? ever : meter->spans_max;
+    count = count < max ? count : max;
+    for (uint64_t i = 0; i < count; i++)
+        out[i] = meter->gpu_spans[(ever - count + i) % meter->spans_max];
     return (uint32_t)count;
 }

@@ -81,6 +81,22 @@ typedef struct stk_span {
     stk_phase phase;
 } stk_span;
 
+typedef enum stk_gpu_span_kind {
+    STK_GPU_SPAN_JOB,    // experts on the GPU: from submission until the host saw them done
+    STK_GPU_SPAN_ATTEND, // a layer's norm to router's input, likewise
+    STK_GPU_SPAN_HEAD,   // likewise; its layer is the count of layers
+    STK_GPU_SPAN_UPLOAD, // an expert on its way to it, likewise
+    STK_GPU_SPAN_SUBMIT, // worker 0 hands over the layer's experts
+    STK_GPU_SPAN_WAIT,   // worker 0 has no more work of its own and waits for them
+} stk_gpu_span_kind;
+
+// What the GPU did, or worker 0 for it, on the monotonic clock.
+typedef struct stk_gpu_span {
+    uint64_t begin_ns, end_ns;
+    uint32_t layer;
+    stk_gpu_span_kind kind;
+} stk_gpu_span;
+
 // Thread-safety of all below: as the session's; not during a forward.
 
 // Borrowed, valid until the next call for this session or its close.
@@ -91,10 +107,11 @@ void stk_session_metrics_reset(stk_session *session); // spans too
 // costs two readings of the clock per phase and worker.
 void stk_session_set_timing(stk_session *session, bool is_timing);
 
-// Copies the newest spans of a worker to out[max], oldest first, and returns how many; the one
-// after the last worker is a GPU, from submission until the host knew that it was done. At most
+// Copies the newest spans of a worker to out[max], oldest first, and returns how many. At most
 // those of the last trace_forwards forwards are kept.
 uint32_t stk_session_spans(const stk_session *session, uint32_t worker, stk_span *out,
                            uint32_t max);
+// Likewise what the GPU did, in the order in which it ended.
+uint32_t stk_session_gpu_spans(const stk_session *session, stk_gpu_span *out, uint32_t max);
 
 #endif

@@ -174,6 +174,15 @@ static const stk_option gpu_options[] = {
      .fallback = "auto",
      .doc = "device memory to use; auto is most of what is free",
      FIELD(stk_engine_options, gpu_memory_bytes)},
+    {.key = "gpu.memory_share",
+     .flag = "gpu-memory-share",
+     .type = STK_OPTION_U32,
+     .min = 1,
+     .max = 100,
+     .unit = "PERCENT",
+     .fallback = "90",
+     .doc = "of the device memory that is free, also later when others take some",
+     FIELD(stk_engine_options, gpu_memory_percent)},
     {.key = "gpu.shader_cache",
      .flag = "shader-cache",
      .type = STK_OPTION_STRING,
@@ -269,6 +278,28 @@ static const stk_option sampler_options[] = {
      FIELD(stk_sampler_options, seed)},
 };
 const stk_option_table stk_sampler_option_table = TABLE("Sampling", sampler_options);
+
+static const char *const hops[] = {"f32", "f16", NULL}; // stk_hop
+
+static const stk_option cluster_options[] = {
+    {.key = "cluster.split",
+     .flag = "split",
+     .type = STK_OPTION_STRING,
+     .has_auto = true,
+     .unit = "N,N",
+     .fallback = "auto",
+     .doc = "layers of each rank under mpirun; auto is what is fastest in their memory",
+     FIELD(stk_engine_options, split)},
+    {.key = "cluster.hop",
+     .flag = "hop",
+     .type = STK_OPTION_ENUM,
+     .choices = hops,
+     .unit = "KIND",
+     .fallback = "f32",
+     .doc = "numbers between ranks; f16 halves them and is not exact",
+     FIELD(stk_engine_options, hop)},
+};
+const stk_option_table stk_cluster_option_table = TABLE("Ranks", cluster_options);
 
 static const stk_option draft_options[] = {
     {.key = "draft.tokens",

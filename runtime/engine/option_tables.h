@@ -7,6 +7,7 @@
 extern const stk_option_table stk_engine_option_table;  // over stk_engine_options
 extern const stk_option_table stk_memory_option_table;  // over stk_engine_options too
 extern const stk_option_table stk_gpu_option_table;     // and that
+extern const stk_option_table stk_cluster_option_table; // and that
 extern const stk_option_table stk_session_option_table; // over stk_session_options
 extern const stk_option_table stk_sampler_option_table; // over stk_sampler_options
 extern const stk_option_table stk_draft_option_table;   // over stk_draft_options; 0 tokens: off

@@ -1,5 +1,6 @@
 // The sizes of a model as the scheduler wants them, and the plan made from them.
 #include "engine/engine_impl.h"
+#include "store/usage_file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -198,7 +199,7 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
     if (status == STK_NO_MEMORY)
         return stk_fail(engine->log, status,
                         "the model does not fit; the least it needs is %" PRIu64 " MiB",
-                        (engine->plan.least_bytes + (1 << 20) - 1) >> 20);
+                        stk_memory_plan_named_mib(engine->plan.least_bytes));
     engine->is_planned = true;
     return status;
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/pages.h"
+#include "engine/pipeline.h"
 
 enum {
     LOGIT_ROWS_DEFAULT = 16,
@@ -122,6 +123,7 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
     s->logits = carve(c, holds_logits(s) ? logit_count * s->vocab_padded : 0, sizeof *s->logits);
+    s->best = carve(c, s->engine->pipeline ? logit_count : 0, sizeof *s->best);
     for (uint32_t i = 0; i < row_count && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
 }
@@ -198,7 +200,10 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     *out = stk_session_scratch_bytes(&s, s.batch_rows_max, s.logit_rows_max) + on_device;
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
         if (!stk_gpu_share_has(&engine->share, i))
-            *out += stk_session_kv_layer_bytes(&s, i);
+            *out += stk_session_kv_layer_bytes(&s, &engine->model.layers[i]);
+    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
+    *out += messages;
+    *least += messages;
     return STK_OK;
 }
 
@@ -218,6 +223,15 @@ stk_status stk_session_stream_bytes(stk_engine *engine, const stk_session_option
                                           .capacity_tokens = capacities};
     *out = stk_vk_stream_bytes(dense, &stream);
     return STK_OK;
+}
+
+uint64_t stk_session_kv_bytes_of(stk_engine *engine, const stk_session_options *options,
+                                 uint32_t layer)
+{
+    stk_session s = {0};
+    if (set_sizes(&s, engine, options) != STK_OK)
+        return 0;
+    return stk_session_kv_layer_bytes(&s, &engine->model.all_layers[layer]);
 }
 
 stk_status stk_session_open(stk_engine *engine, const stk_session_options *options,
@@ -248,6 +262,8 @@ stk_status stk_session_open(stk_engine *engine, const stk_session_options *optio
         status = take_scratch(s);
     if (status == STK_OK)
         status = stk_meter_open(s, options->trace_forwards);
+    if (status == STK_OK && engine->pipeline)
+        status = stk_pipeline_session_opened(s);
     if (status != STK_OK) {
         stk_session_close(&s);
         return status;
@@ -261,6 +277,8 @@ void stk_session_close(stk_session **session)
     stk_session *s = *session;
     if (!s)
         return;
+    if (s->engine->pipeline)
+        stk_pipeline_session_closed(s);
     stk_spare_return(s);
     stk_meter_close(s);
     stk_gpu_stream_close(s);
@@ -336,11 +354,18 @@ stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t cou
     stk_status status = check_rows(s, rows, count);
     if (status != STK_OK)
         return status;
+    if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
+        return status;
     heed_pressure(s->engine);
     stk_expert_store_tick(s->engine->store, count);
+    if (s->engine->heat)
+        stk_heat_tick(s->engine->heat, count);
+    stk_gpu_turn(s);
     status = stk_session_run(s, rows, count);
     if (status == STK_OK)
         stk_meter_forward(s);
+    if (s->engine->pipeline && status == STK_OK)
+        status = stk_pipeline_pass_on(s);
     s->rows = NULL; // the caller's
     for (uint32_t i = 0; i < count; i++) {
         uint32_t length = ++s->length[rows[i].sequence];
@@ -359,7 +384,7 @@ static bool has_logits(const stk_session *s, uint32_t row_index)
 
 const float *stk_session_logits(const stk_session *s, uint32_t row_index)
 {
-    if (!has_logits(s, row_index))
+    if (!has_logits(s, row_index) || s->has_best)
         return NULL;
     if (stk_gpu_heads(s))
         return stk_vk_stream_logits(s->stream, s->logit_slot[row_index]);
@@ -370,6 +395,8 @@ int32_t stk_session_best(const stk_session *s, uint32_t row_index)
 {
     if (!has_logits(s, row_index))
         return 0;
+    if (s->has_best)
+        return s->best[s->logit_slot[row_index]];
     if (stk_gpu_heads(s))
         return (int32_t)stk_vk_stream_best(s->stream, s->logit_slot[row_index]);
     const float *logits = s->logits + s->logit_slot[row_index] * s->vocab_padded;
@@ -409,6 +436,8 @@ stk_status stk_session_truncate(stk_session *s, uint32_t sequence, uint32_t leng
                 "sequence %u cannot go back to %u tokens: the window of layer %u has moved on",
                 sequence, length_tokens, i);
     }
+    if (s->engine->pipeline)
+        stk_pipeline_truncate(s, sequence, length_tokens);
     s->length[sequence] = length_tokens;
     if (length_tokens == 0) {
         s->highest[sequence] = 0;

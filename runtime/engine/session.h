@@ -25,7 +25,7 @@ typedef struct stk_session_options {
 typedef enum stk_want_logits {
     STK_LOGITS_NONE,
     STK_LOGITS_ALL,
-    STK_LOGITS_BEST, // only where the largest is, which a GPU finds without the rest leaving it
+    STK_LOGITS_BEST, // only where the largest is: a GPU, or another rank, keeps the rest
 } stk_want_logits;
 
 typedef struct stk_row {

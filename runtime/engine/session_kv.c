@@ -14,11 +14,11 @@ uint32_t stk_session_kv_capacity(const stk_session *s, const stk_layer *layer)
     return (uint32_t)((need + STK_SEGMENT_TOKENS - 1) / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS);
 }
 
-uint64_t stk_session_kv_layer_bytes(const stk_session *s, uint32_t layer)
+uint64_t stk_session_kv_layer_bytes(const stk_session *s, const stk_layer *layer)
 {
     const stk_model *m = &s->engine->model;
     uint64_t per_token = (uint64_t)s->sequence_count * m->kv_head_count * m->head_dim;
-    return 2 * per_token * stk_session_kv_capacity(s, &m->layers[layer]) * sizeof(uint16_t);
+    return 2 * per_token * stk_session_kv_capacity(s, layer) * sizeof(uint16_t);
 }
 
 stk_status stk_session_take_kv_table(stk_session *s)
@@ -28,7 +28,7 @@ stk_status stk_session_take_kv_table(stk_session *s)
     if (!s->kv)
         return STK_NO_MEMORY;
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        s->kv_bytes += stk_session_kv_layer_bytes(s, i);
+        s->kv_bytes += stk_session_kv_layer_bytes(s, &s->engine->model.layers[i]);
         s->kv[i].capacity_tokens = stk_session_kv_capacity(s, &m->layers[i]);
     }
     return STK_OK;
@@ -44,7 +44,8 @@ stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)
     uint32_t layer_count = s->engine->model.layer_count;
     uint64_t wanted = 0;
     for (uint32_t i = 0; i < layer_count; i++)
-        wanted += needs_pages(s, i) ? stk_session_kv_layer_bytes(s, i) : 0;
+        wanted += needs_pages(s, i) ? stk_session_kv_layer_bytes(s, &s->engine->model.layers[i])
+                                    : 0;
     if (wanted == 0)
         return STK_OK;
     uint8_t *at = stk_session_take_pages(s, wanted);
@@ -54,7 +55,7 @@ stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)
                         (double)wanted / 0x1p30, s->context_tokens);
     *pages = (stk_pages){at, wanted};
     for (uint32_t i = 0; i < layer_count; i++) {
-        uint64_t bytes = stk_session_kv_layer_bytes(s, i);
+        uint64_t bytes = stk_session_kv_layer_bytes(s, &s->engine->model.layers[i]);
         if (!needs_pages(s, i))
             continue;
         s->kv[i].k = (uint16_t *)(void *)at;

@@ -7,6 +7,7 @@
 #include "engine/engine_impl.h"
 
 #include "base/pages.h"
+#include "engine/pipeline.h"
 
 enum {
     ROWS_STEP = 32,      // rows and positions are counted in steps, so that slots
@@ -93,6 +94,8 @@ void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count)
     uint64_t used = scratch + count_kv(s, rows, count);
     if (s->stream && engine->share.shares_memory)
         used += engine->share.stream_bytes;
+    if (engine->pipeline)
+        used += stk_pipeline_session_bytes(engine, s->batch_rows_max);
     engine->sessions_bytes += used - s->used_bytes;
     s->used_bytes = used;
     lend_slots(engine);

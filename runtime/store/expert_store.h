@@ -119,12 +119,6 @@ typedef struct stk_expert_store_stats {
 stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *store);
 void stk_expert_store_reset_stats(stk_expert_store *store);
 
-// How often the experts of earlier runs were used: rates[layer][expert] in uses per token, from the
-// file that usage_path names. Returns the tokens they are of; 0: there is none, or it is of another
-// model (logged at info), and rates may hold anything.
-uint32_t stk_usage_read(const char *path, uint32_t layer_count, uint32_t expert_count,
-                        const stk_log *log, float *rates);
-
 uint64_t stk_expert_store_bytes(const stk_expert_store *store); // slots and staging
 const char *stk_expert_store_io_name(const stk_expert_store *store);
 

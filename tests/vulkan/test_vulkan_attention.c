@@ -38,7 +38,8 @@ static stk_engine *open_engine(const char *path, uint32_t layers, stk_gpu_head h
                                         .device = layers || head ? "vulkan" : "cpu",
                                         .gpu_layers = layers,
                                         .gpu_head = head,
-                                        .gpu_copies = copies};
+                                        .gpu_copies = copies,
+                                        .gpu_faults = &(stk_vk_faults){.unmapped = copies}};
     stk_engine *engine = NULL;
     if (stk_engine_open(&options, &engine) != STK_OK)
         fail_msg("%s: %s", path, test_last_error);

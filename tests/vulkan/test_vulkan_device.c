@@ -77,7 +77,7 @@ static void test_probe(void **state)
     (void)state;
     stk_vk *device = NULL;
     for (int unmapped = 0; unmapped < 2; unmapped++) {
-        stk_vk_options options = {.unmapped = unmapped};
+        stk_vk_options options = {.faults = {.unmapped = unmapped}};
         stk_vk_speeds speeds = {0};
         if (stk_vk_open(&options, &device) != STK_OK)
             skip();

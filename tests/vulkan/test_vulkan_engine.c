@@ -3,16 +3,32 @@
 // the way.
 #include "tests/vulkan/vulkan_test.h"
 
-#include "engine/engine_impl.h"
+#include <unistd.h>
 
-enum { TOKENS = 200, PROMPT = 70, BATCH = 40 };
+#include "engine/engine_impl.h"
+#include "engine/metrics.h"
+#include "store/usage_file.h"
+
+enum { TOKENS = 200, MOVES_TOKENS = 40, PROMPT = 70, BATCH = 40 };
 
 typedef struct outcome {
     int32_t tokens[TOKENS];
-    float *logits; // [vocab] of the last token
+    uint32_t count;
+    float *logits; // [count][vocab]
     uint32_t vocab;
-    uint32_t gpu_experts;
+    uint32_t gpu_experts, gpu_experts_after;
+    uint64_t moves;
 } outcome;
+
+// How a run differs from the CPU's.
+typedef struct setting {
+    const char *device;
+    uint32_t percent;
+    bool copies, churns;
+    uint32_t loses_at; // the device is lost before this token; 0: never
+    stk_vk_faults faults;
+    uint64_t *free_bytes; // what the driver says is free: halved before every token
+} setting;
 
 static int32_t best_of(const float *logits, uint32_t count)
 {
@@ -22,43 +38,51 @@ static int32_t best_of(const float *logits, uint32_t count)
     return (int32_t)best;
 }
 
-// Reads a prompt in two uneven batches, then draws. The device is lost before token `loses_at`.
-static outcome generate(const char *device, uint32_t percent, bool copies, uint32_t loses_at)
+static void draw(stk_engine *engine, stk_session *session, const float *logits, const setting *set,
+                 outcome *o)
+{
+    for (uint32_t i = 0; i < o->count; i++) {
+        o->tokens[i] = best_of(logits, o->vocab);
+        stk_row row = {0, PROMPT + i, o->tokens[i], true};
+        if (set->loses_at != 0 && i == set->loses_at)
+            stk_gpu_device_inject_loss(engine->device);
+        if (set->free_bytes)
+            *set->free_bytes /= 2;
+        assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
+        logits = stk_session_logits(session, 0);
+        memcpy(o->logits + (size_t)i * o->vocab, logits, o->vocab * sizeof *logits);
+    }
+}
+
+// Reads a prompt in two uneven batches, then draws `count` tokens.
+static outcome generate(const setting *set, uint32_t count)
 {
     static stk_row rows[PROMPT];
     stk_engine *engine = NULL;
     stk_session *session = NULL;
-    outcome o = {.gpu_experts = 0};
+    outcome o = {.count = count};
     stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
                                   .log = &test_log,
                                   .thread_count = 1,
                                   .ignores_usage = true,
-                                  .device = device,
-                                  .gpu_experts_percent = percent,
-                                  .gpu_copies = copies};
+                                  .device = set->device,
+                                  .gpu_experts_percent = set->percent,
+                                  .gpu_copies = set->copies,
+                                  .gpu_churns = set->churns,
+                                  .gpu_faults = &set->faults};
     stk_session_options session_options = {.context_tokens = 512, .batch_rows_max = BATCH};
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
-    uint32_t vocab = stk_engine_model(engine)->vocab_size;
-    o.vocab = vocab;
+    o.vocab = stk_engine_model(engine)->vocab_size;
     o.gpu_experts = stk_engine_gpu_experts(engine);
+    o.logits = test_alloc((size_t)count * o.vocab * sizeof *o.logits);
     for (uint32_t i = 0; i < PROMPT; i++)
-        rows[i] = (stk_row){0, i, (int32_t)(i * 37 % vocab), i == PROMPT - 1};
+        rows[i] = (stk_row){0, i, (int32_t)(i * 37 % o.vocab), i == PROMPT - 1};
     assert_int_equal(stk_session_forward(session, rows, BATCH), STK_OK);
     assert_int_equal(stk_session_forward(session, rows + BATCH, PROMPT - BATCH), STK_OK);
-    const float *logits = stk_session_logits(session, PROMPT - BATCH - 1);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        o.tokens[i] = best_of(logits, vocab);
-        stk_row row = {0, PROMPT + i, o.tokens[i], true};
-        if (i == loses_at)
-            stk_gpu_device_inject_loss(engine->device);
-        assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
-        logits = stk_session_logits(session, 0);
-    }
-    if (loses_at < TOKENS)
-        assert_int_equal(stk_engine_gpu_experts(engine), 0);
-    o.logits = test_alloc(vocab * 4);
-    memcpy(o.logits, logits, vocab * 4);
+    draw(engine, session, stk_session_logits(session, PROMPT - BATCH - 1), set, &o);
+    o.gpu_experts_after = stk_engine_gpu_experts(engine);
+    o.moves = stk_engine_gpu_moves(engine);
     stk_session_close(&session);
     stk_engine_close(&engine);
     return o;
@@ -66,27 +90,223 @@ static outcome generate(const char *device, uint32_t percent, bool copies, uint3
 
 static void expect_same(const outcome *got, const outcome *want)
 {
-    assert_memory_equal(got->tokens, want->tokens, sizeof got->tokens);
-    assert_memory_equal(got->logits, want->logits, want->vocab * sizeof *want->logits);
+    assert_memory_equal(got->tokens, want->tokens, got->count * sizeof *got->tokens);
+    assert_memory_equal(got->logits, want->logits,
+                        (size_t)got->count * got->vocab * sizeof *got->logits);
+}
+
+// The CPU's answer, computed once.
+static const outcome *cpu_outcome(void)
+{
+    static outcome cpu;
+    if (!cpu.logits)
+        cpu = generate(&(setting){.device = "cpu"}, TOKENS);
+    return &cpu;
+}
+
+// Runs, compares with the CPU, frees the logits.
+static outcome expect_cpu(const setting *set, uint32_t count)
+{
+    outcome got = generate(set, count);
+    expect_same(&got, cpu_outcome());
+    free(got.logits);
+    return got;
 }
 
 static void test_share_changes_nothing(void **state)
 {
     (void)state;
     static const uint32_t percents[] = {0, 30, 100};
-    outcome cpu = generate("cpu", 0, false, TOKENS);
-    assert_int_equal(cpu.gpu_experts, 0);
+    assert_int_equal(cpu_outcome()->gpu_experts, 0);
     for (int i = 0; i < 3; i++) {
-        outcome gpu = generate("vulkan", percents[i], i == 1, TOKENS);
+        outcome gpu = expect_cpu(
+            &(setting){.device = "vulkan", .percent = percents[i], .copies = i == 1}, TOKENS);
         assert_true((gpu.gpu_experts > 0) == (percents[i] > 0));
-        expect_same(&gpu, &cpu);
-        free(gpu.logits);
     }
-    outcome lost = generate("vulkan", 50, false, 90);
+    outcome lost = expect_cpu(&(setting){.device = "vulkan", .percent = 50, .loses_at = 90}, 100);
     assert_true(lost.gpu_experts > 0);
-    expect_same(&lost, &cpu);
-    free(lost.logits);
-    free(cpu.logits);
+    assert_int_equal(lost.gpu_experts_after, 0);
+}
+
+// Experts come and go with every token, through memory the CPU writes and through a copy queue.
+static void test_moves_change_nothing(void **state)
+{
+    (void)state;
+    for (int unmapped = 0; unmapped < 2; unmapped++) {
+        outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                            .percent = 30,
+                                            .copies = true,
+                                            .churns = true,
+                                            .faults = {.unmapped = unmapped}},
+                                 MOVES_TOKENS);
+        assert_true(gpu.moves > MOVES_TOKENS / 2);
+        assert_int_equal(gpu.gpu_experts_after, gpu.gpu_experts);
+    }
+}
+
+// Memory ends at the n-th allocation: fewer experts or none are on the device, and nobody sees it.
+static void test_memory_ends(void **state)
+{
+    (void)state;
+    uint32_t all = 0;
+    for (uint32_t n = 0; n < 5; n++) {
+        outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                            .percent = 100,
+                                            .copies = true,
+                                            .faults = {.allocation = n, .unmapped = n != 0}},
+                                 2);
+        if (n == 0)
+            all = gpu.gpu_experts;
+        else if (n == 1)
+            assert_int_equal(gpu.gpu_experts, 0); // not even a job
+        assert_true(gpu.gpu_experts <= all);
+    }
+    assert_true(all > 0);
+}
+
+// The device is lost at the n-th submission: while it is filled, tested, or used.
+static void test_lost_at_submission(void **state)
+{
+    (void)state;
+    static const uint32_t at[] = {1, 2, 19, 36, 50, 70};
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                            .percent = 50,
+                                            .copies = true,
+                                            .churns = true,
+                                            .faults = {.submission = at[i], .unmapped = i % 2}},
+                                 8);
+        assert_int_equal(gpu.gpu_experts_after, 0);
+    }
+}
+
+// Others take the device's memory: experts give way, token by token.
+static void test_budget_falls(void **state)
+{
+    (void)state;
+    uint64_t left = UINT64_C(64) << 20;
+    outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                        .percent = 100,
+                                        .copies = true,
+                                        .churns = true,
+                                        .free_bytes = &left,
+                                        .faults = {.free_bytes = &left}},
+                             30);
+    assert_true(gpu.gpu_experts_after < gpu.gpu_experts);
+}
+
+// What earlier runs used is what the device begins with, and what this run used is kept.
+static void test_usage_chooses(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/stoker_usage_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    stk_engine *engine = NULL;
+    stk_session *session = NULL;
+    stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
+                                  .log = &test_log,
+                                  .thread_count = 1,
+                                  .usage_path = path,
+                                  .device = "vulkan",
+                                  .gpu_experts_percent = 25};
+    float rates[64 * 256];
+    assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
+    uint32_t layers = stk_engine_model(engine)->layer_count;
+    uint32_t experts = stk_engine_model(engine)->expert_count;
+    assert_true((size_t)layers * experts <= sizeof rates / sizeof *rates);
+    stk_session_options session_options = {.context_tokens = 64};
+    assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
+    stk_row row = {0, 0, 5, true};
+    assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
+    stk_session_close(&session);
+    stk_engine_close(&engine);
+    assert_int_equal(stk_usage_read(path, layers, experts, NULL, rates), 1);
+    float used = 0;
+    for (uint32_t i = 0; i < layers * experts; i++)
+        used += rates[i] > 0 ? 1.0f : 0.0f;
+    assert_true(used > 0);
+    for (uint32_t i = 0; i < layers * experts; i++) // the last ones, and most of all the very last
+        rates[i] = (float)(i % experts) / 1024;
+    stk_usage_write(path, layers, experts, NULL, rates, 100);
+    assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
+    for (uint32_t layer = 0; layer < layers; layer++)
+        for (uint32_t e = 0; e < experts; e++)
+            assert_int_equal(stk_gpu_has(engine->gpu, layer, e), e >= experts - experts / 4);
+    stk_engine_close(&engine);
+    unlink(path);
+}
+
+// ---- what runs at the same time ----
+
+static bool overlap(uint64_t a_begin, uint64_t a_end, uint64_t b_begin, uint64_t b_end)
+{
+    return a_begin < b_end && b_begin < a_end;
+}
+
+static const stk_gpu_span *find_span(const stk_gpu_span *spans, uint32_t count,
+                                     stk_gpu_span_kind kind, uint32_t layer)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (spans[i].kind == kind && spans[i].layer == layer)
+            return &spans[i];
+    return NULL;
+}
+
+// By the order of events in the trace: in some layer a job of the GPU was under way while the CPU's
+// only worker, between handing it over and waiting for it, computed experts; and an upload was
+// under way while it computed attention.
+static void test_overlap(void **state)
+{
+    (void)state;
+    enum { TOKENS_TRACED = 12, SPANS = 4096 };
+    static stk_gpu_span gpu[SPANS];
+    static stk_span cpu[SPANS];
+    stk_engine *engine = NULL;
+    stk_session *session = NULL;
+    stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
+                                  .thread_count = 1,
+                                  .ignores_usage = true,
+                                  .device = "vulkan",
+                                  .gpu_experts_percent = 50,
+                                  .gpu_copies = true,
+                                  .gpu_churns = true,
+                                  .gpu_faults = &(stk_vk_faults){.unmapped = true}};
+    stk_session_options session_options = {.context_tokens = 64, .trace_forwards = 1};
+    assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
+    assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
+    uint32_t layers = stk_engine_model(engine)->layer_count;
+    bool experts = false, attention = false;
+    stk_session_set_timing(session, true);
+    stk_span before[STK_PHASE_COUNT * 65];
+    uint32_t before_count = 0;
+    for (uint32_t t = 0; t < TOKENS_TRACED; t++) {
+        stk_row row = {0, t, (int32_t)(t * 37 + 5), true};
+        assert_int_equal(stk_session_forward(session, &row, 1), STK_OK);
+        uint32_t gpu_count = stk_session_gpu_spans(session, gpu, SPANS);
+        uint32_t cpu_count = stk_session_spans(session, 0, cpu, SPANS);
+        for (uint32_t layer = 0; layer < layers; layer++) {
+            const stk_gpu_span *job = find_span(gpu, gpu_count, STK_GPU_SPAN_JOB, layer);
+            const stk_gpu_span *submit = find_span(gpu, gpu_count, STK_GPU_SPAN_SUBMIT, layer);
+            const stk_gpu_span *wait = find_span(gpu, gpu_count, STK_GPU_SPAN_WAIT, layer);
+            if (job && submit && wait && wait->begin_ns > submit->end_ns)
+                experts |= overlap(job->begin_ns, job->end_ns, submit->end_ns, wait->begin_ns);
+        }
+        // an upload ends in the forward after the one it began in
+        for (uint32_t i = 0; i < gpu_count; i++)
+            for (uint32_t j = 0; gpu[i].kind == STK_GPU_SPAN_UPLOAD && j < before_count; j++)
+                attention |= before[j].phase == STK_PHASE_ATTEND &&
+                             overlap(gpu[i].begin_ns, gpu[i].end_ns, before[j].begin_ns,
+                                     before[j].end_ns);
+        before_count = cpu_count;
+        assert_true(cpu_count <= sizeof before / sizeof *before);
+        memcpy(before, cpu, cpu_count * sizeof *cpu);
+    }
+    assert_true(experts);
+    assert_true(attention);
+    stk_session_close(&session);
+    stk_engine_close(&engine);
 }
 
 static void test_wrong_devices(void **state)
@@ -107,6 +327,12 @@ static void test_wrong_devices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_share_changes_nothing),
+                                       cmocka_unit_test(test_moves_change_nothing),
+                                       cmocka_unit_test(test_memory_ends),
+                                       cmocka_unit_test(test_lost_at_submission),
+                                       cmocka_unit_test(test_budget_falls),
+                                       cmocka_unit_test(test_usage_chooses),
+                                       cmocka_unit_test(test_overlap),
                                        cmocka_unit_test(test_wrong_devices)};
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
     uint32_t count = 0;

@@ -151,7 +151,7 @@ static inline int run_on_devices(int argc, char **argv, int (*run_round)(void))
                                       .device = index,
                                       .dot = (stk_vk_dot)dot,
                                       .validate = validate,
-                                      .unmapped = dot == STK_VK_DOT_ALWAYS};
+                                      .faults = {.unmapped = dot == STK_VK_DOT_ALWAYS}};
             stk_status status = stk_vk_open(&options, &vk);
             if (status == STK_UNSUPPORTED && validate)
                 return 77;
