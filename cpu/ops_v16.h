@@ -85,7 +85,7 @@ static inline const char *stream_at_v16(const stream_v16 *s, uint32_t index)
 // to overlap.
 static inline void prefetch_v16(const stream_v16 *s, uint32_t index, uint32_t part, uint32_t count)
 {
-    enum { NEAR = 1, FAR = 3 }; // blocks; nearer than FAR does not fill L2's queue
+    enum { NEAR = 1, FAR = 2 }; // blocks; nearer than FAR does not fill L2's queue
     const char *near_rows = stream_at_v16(s, index + NEAR);
     const char *far_rows = stream_at_v16(s, index + FAR);
     uint32_t lines = ATTEND_BLOCK * s->head_dim / 32;

@@ -8,7 +8,7 @@
 
 // A decoding step has a few rows; where input is copied, it is not worth copying room for a
 // prompt's.
-enum { FEW_ROWS = 4, FEW_PAIRS = 64, PAIR_BYTES = 16, PAIRS_AT = 256 };
+enum { FEW_ROWS = 4, FEW_PAIRS = 64, PAIR_BYTES = 16, PAIRS_AT = 256, TILE_ROWS = 4 };
 
 static uint64_t round_up(uint64_t value)
 {
@@ -19,7 +19,8 @@ static job_layout layout_of(const stk_vk_experts_options *o)
 {
     job_layout l = {.pairs_at = PAIRS_AT};
     uint64_t rows = o->rows_max, width = o->bundle.width;
-    l.q_at = round_up(l.pairs_at + (uint64_t)o->pairs_max * PAIR_BYTES);
+    l.tiles_at = l.pairs_at + (uint64_t)o->pairs_max * PAIR_BYTES;
+    l.q_at = round_up(l.tiles_at + (uint64_t)o->pairs_max * PAIR_BYTES);
     l.d_at = round_up(l.q_at + rows * width);
     l.sum_at = round_up(l.d_at + rows * (width / 8));
     l.bytes = round_up(l.sum_at + rows * (width / 8));
@@ -46,14 +47,16 @@ static uint32_t chunks(const stk_vk_experts_options *o)
     return (o->bundle.width + 127) / 128; // of outputs, in both down shaders
 }
 
-static stk_status record_inner(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands)
+static stk_status record_inner(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
+                               bool tiled)
 {
     const stk_vk_experts_options *o = &e->options;
     const stk_bundle *b = &o->bundle;
     VkDeviceAddress in = job->local.address, h = job->inner.address;
     VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
     VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
-    const VkDeviceAddress addresses[] = {in + e->layout.pairs_at,
+    const VkDeviceAddress addresses[] = {in + e->layout.tiles_at,
+                                         in + e->layout.pairs_at,
                                          in + e->layout.q_at,
                                          in + e->layout.d_at,
                                          in + e->layout.sum_at,
@@ -62,18 +65,21 @@ static stk_status record_inner(stk_vk_experts *e, const expert_job *job, VkComma
                                          hd};
     const uint32_t constants[] = {b->width, (uint32_t)(o->bundle_at / 16), b->group_bytes / 16,
                                   b->scales_bytes / 16, b->run_bytes / 16};
-    stk_status status = stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner, addresses,
-                                    constants);
+    stk_status status =
+        tiled ? stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner_rows, addresses, constants)
+              : stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner, addresses + 1, constants);
     if (status == STK_OK)
         e->vk->fn.CmdDispatchIndirect(commands, job->local.handle, job->local.at);
     return status;
 }
 
-static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands)
+static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
+                              bool tiled)
 {
     const stk_vk_experts_options *o = &e->options;
     const stk_bundle *b = &o->bundle;
-    VkDeviceAddress pairs = job->local.address + e->layout.pairs_at, h = job->inner.address;
+    VkDeviceAddress pairs = job->local.address + (tiled ? e->layout.tiles_at : e->layout.pairs_at);
+    VkDeviceAddress h = job->inner.address;
     VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
     VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
     uint32_t at = (uint32_t)(o->bundle_at / 4), groups = b->ffn_width / 32;
@@ -84,10 +90,13 @@ static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkComman
     const VkDeviceAddress neurons[] = {pairs, h, job->output.address};
     const uint32_t neurons_constants[] = {b->width,           groups,           at,
                                           b->group_bytes / 4, b->run_bytes / 4, b->up_bytes / 4};
-    stk_status status =
-        b->scales_bytes != 0
-            ? stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_down, outputs, outputs_constants)
-            : stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_down_t, neurons, neurons_constants);
+    bool is_transposed = b->scales_bytes == 0;
+    stk_vk_shader shader = is_transposed ? tiled ? STK_VK_SHADER_expert_down_t_rows
+                                                 : STK_VK_SHADER_expert_down_t
+                           : tiled       ? STK_VK_SHADER_expert_down_rows
+                                         : STK_VK_SHADER_expert_down;
+    stk_status status = stk_vk_bind(e->vk, commands, shader, is_transposed ? neurons : outputs,
+                                    is_transposed ? neurons_constants : outputs_constants);
     if (status == STK_OK)
         e->vk->fn.CmdDispatchIndirect(commands, job->local.handle,
                                       job->local.at + sizeof(VkDispatchIndirectCommand));
@@ -96,13 +105,13 @@ static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkComman
 
 // Copies the input of up to that many rows and pairs to where the device reads it.
 static void record_input_copy(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
-                              uint32_t rows, uint32_t pairs)
+                              uint32_t rows, uint32_t pairs, bool tiled)
 {
     const job_layout *l = &e->layout;
     uint64_t width = e->options.bundle.width;
     const uint64_t at[4] = {0, l->q_at, l->d_at, l->sum_at};
-    const uint64_t bytes[4] = {PAIRS_AT + (uint64_t)pairs * PAIR_BYTES, rows * width,
-                               rows * (width / 8), rows * (width / 8)};
+    const uint64_t bytes[4] = {tiled ? l->q_at : PAIRS_AT + (uint64_t)pairs * PAIR_BYTES,
+                               rows * width, rows * (width / 8), rows * (width / 8)};
     VkBufferCopy regions[4];
     for (int i = 0; i < 4; i++)
         regions[i] = (VkBufferCopy){job->input.at + at[i], job->local.at + at[i], bytes[i]};
@@ -113,19 +122,19 @@ static void record_input_copy(stk_vk_experts *e, const expert_job *job, VkComman
 }
 
 static stk_status record_job(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
-                             uint32_t rows, uint32_t pairs)
+                             uint32_t rows, uint32_t pairs, bool tiled)
 {
     stk_vk *vk = e->vk;
     stk_status status = stk_vk_commands_begin(vk, commands, false);
     if (status != STK_OK)
         return status;
     if (job->local.handle != job->input.handle || job->local.at != job->input.at)
-        record_input_copy(e, job, commands, rows, pairs);
-    status = record_inner(e, job, commands);
+        record_input_copy(e, job, commands, rows, pairs, tiled);
+    status = record_inner(e, job, commands, tiled);
     stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
                    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_READ_BIT);
     if (status == STK_OK)
-        status = record_down(e, job, commands);
+        status = record_down(e, job, commands, tiled);
     stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
                    VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
     return status == STK_OK ? stk_vk_commands_end(vk, commands) : status;
@@ -151,7 +160,7 @@ static stk_status open_job(stk_vk_experts *e, expert_job *job)
         status = stk_vk_commands_take(vk, &vk->compute, &job->commands[i]);
         if (status == STK_OK)
             status = record_job(e, job, job->commands[i], i == 0 ? few_rows : o->rows_max,
-                                i == 0 ? few_pairs : o->pairs_max);
+                                i == 0 ? few_pairs : o->pairs_max, i != 0);
     }
     return status;
 }
@@ -228,21 +237,42 @@ static bool in_range(const stk_vk_experts *e, uint32_t row_count, const stk_vk_p
     return true;
 }
 
+static void write_entry(uint8_t *to, VkDeviceAddress slot, uint32_t row, uint32_t count)
+{
+    memcpy(to, &slot, 8);
+    memcpy(to + 8, &row, 4);
+    memcpy(to + 12, &count, 4);
+}
+
+// Neighbours with the same slot go together. Returns how many tiles there are.
+static uint32_t write_tiles(stk_vk_experts *e, uint8_t *to, const stk_vk_pair *pairs,
+                            uint32_t pair_count)
+{
+    uint32_t tiles = 0;
+    for (uint32_t first = 0, end; first < pair_count; first = end) {
+        for (end = first + 1;
+             end < pair_count && end - first < TILE_ROWS && pairs[end].slot == pairs[first].slot;)
+            end++;
+        write_entry(to + (size_t)tiles++ * PAIR_BYTES, e->slots[pairs[first].slot].address, first,
+                    end - first);
+    }
+    return tiles;
+}
+
 static void write_input(stk_vk_experts *e, expert_job *job, const stk_vk_row *rows,
-                        uint32_t row_count, const stk_vk_pair *pairs, uint32_t pair_count)
+                        uint32_t row_count, const stk_vk_pair *pairs, uint32_t pair_count,
+                        bool tiled)
 {
     const stk_vk_experts_options *o = &e->options;
     uint8_t *in = job->input.mapped;
     size_t width = o->bundle.width, scales = width / 32 * 4;
-    const VkDispatchIndirectCommand counts[2] = {{o->bundle.ffn_width / 32, pair_count, 1},
-                                                 {chunks(o), pair_count, 1}};
+    uint32_t high = tiled ? write_tiles(e, in + e->layout.tiles_at, pairs, pair_count) : pair_count;
+    const VkDispatchIndirectCommand counts[2] = {{o->bundle.ffn_width / 32, high, 1},
+                                                 {chunks(o), high, 1}};
     memcpy(in, counts, sizeof counts);
-    for (uint32_t i = 0; i < pair_count; i++) {
-        uint8_t *to = in + e->layout.pairs_at + (size_t)i * PAIR_BYTES;
-        memcpy(to, &e->slots[pairs[i].slot].address, 8);
-        memcpy(to + 8, &pairs[i].row, 4);
-        memset(to + 12, 0, 4);
-    }
+    for (uint32_t i = 0; i < pair_count; i++)
+        write_entry(in + e->layout.pairs_at + (size_t)i * PAIR_BYTES,
+                    e->slots[pairs[i].slot].address, pairs[i].row, 1);
     for (uint32_t r = 0; r < row_count; r++) {
         memcpy(in + e->layout.q_at + r * width, rows[r].q, width);
         memcpy(in + e->layout.d_at + r * scales, rows[r].d, scales);
@@ -261,8 +291,8 @@ stk_status stk_vk_experts_submit(stk_vk_experts *e, const stk_vk_row *rows, uint
     if (index == e->options.jobs_max)
         return STK_BUSY;
     expert_job *job = &e->jobs[index];
-    write_input(e, job, rows, row_count, pairs, pair_count);
     bool few = row_count <= FEW_ROWS && pair_count <= FEW_PAIRS;
+    write_input(e, job, rows, row_count, pairs, pair_count, !few);
     uint64_t filled = 0;
     for (uint32_t i = 0; i < pair_count; i++)
         if (e->slots[pairs[i].slot].filled_value > filled)

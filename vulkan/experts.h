@@ -70,7 +70,8 @@ typedef struct stk_vk_pair {
     uint32_t slot;
 } stk_vk_pair;
 
-// Starts the product of every pair and returns at once; everything given is free for reuse.
+// Starts the product of every pair and returns at once; everything given is free for reuse. Of many
+// rows those with the same slot should be neighbours: its weights are read once for four of them.
 // STK_BUSY: jobs_max are in flight; STK_INVALID: a number is out of range; STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_submit(stk_vk_experts *experts, const stk_vk_row *rows,
                                              uint32_t row_count, const stk_vk_pair *pairs,

@@ -15,9 +15,10 @@ typedef struct expert_slot {
 } expert_slot;
 
 // Where a job's input is, relative to its start:
-//   dispatch counts of the two shaders | pairs | q | d | sum
+//   dispatch counts of the two shaders | pairs | tiles | q | d | sum
+// A tile is up to four neighbouring pairs with the same slot, which read its weights once.
 typedef struct job_layout {
-    uint64_t pairs_at, q_at, d_at, sum_at, bytes;
+    uint64_t pairs_at, tiles_at, q_at, d_at, sum_at, bytes;
 } job_layout;
 
 typedef struct expert_job {

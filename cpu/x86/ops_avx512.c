@@ -107,10 +107,13 @@ enum { V_CHAINS = 16, V_COLUMNS = 8 };
 
 #include "cpu/ops_v16.h"
 
+#include "cpu/x86/attend_avx512.h"
+
 #include "cpu/x86/x86.h"
 
 void stk_cpu_init_avx512(stk_cpu *cpu)
 {
     init_v16(cpu);
+    cpu->attend = attend_avx512;
     cpu->name = "avx512";
 }

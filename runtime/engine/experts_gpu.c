@@ -127,7 +127,7 @@ static void finish_oldest(stk_session *s, uint32_t layer)
     gpu->in_flight--;
 }
 
-// Lists the GPU's pairs of up to STK_GPU_JOB_ROWS rows. Returns how many.
+// Lists the GPU's pairs of up to STK_GPU_JOB_ROWS rows, expert by expert. Returns how many rows.
 static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, stk_gpu_job *job)
 {
     stk_gpu *gpu = s->engine->gpu;
@@ -137,14 +137,16 @@ static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, stk_
     for (uint32_t r = 0; r < row_count; r++) {
         const stk_act *act = &s->normed.rows[first_row + r];
         gpu->rows[r] = (stk_vk_row){act->q, act->d, act->sum};
-        for (uint32_t k = 0; k < used; k++) {
-            uint32_t pair = (first_row + r) * used + k, e = s->chosen[pair];
-            if (!stk_gpu_has(gpu, layer, e))
+    }
+    for (uint32_t e = 0; e < gpu->expert_count; e++)
+        for (uint32_t i = s->expert_first[e];
+             i < s->expert_first[e + 1] && stk_gpu_has(gpu, layer, e); i++) {
+            uint32_t pair = s->expert_pairs[i], row = pair / used - first_row; // or far too large
+            if (row >= row_count)
                 continue;
-            gpu->vk_pairs[job->count] = (stk_vk_pair){r, *stk_gpu_slot(gpu, layer, e)};
+            gpu->vk_pairs[job->count] = (stk_vk_pair){row, *stk_gpu_slot(gpu, layer, e)};
             job->pairs[job->count++] = pair;
         }
-    }
     return row_count;
 }
 

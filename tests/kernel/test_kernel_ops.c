@@ -10,7 +10,7 @@
 
 static uint64_t seed = 11;
 
-enum { N = 1536, HEADS = 7, POSITIONS = STK_SEGMENT_TOKENS };
+enum { N = 1536, HEADS_MAX = 9, POSITIONS = STK_SEGMENT_TOKENS };
 
 static void fill(float *x, size_t n, float scale)
 {
@@ -69,33 +69,33 @@ static void check_norm_and_sums(const stk_cpu *cpu)
     free(want);
 }
 
-// HEADS queries that see different parts of [begin, end); two segments, merged.
-static void check_attend(const stk_cpu *cpu, uint32_t dim, uint32_t begin, uint32_t end,
-                         uint32_t step, float range)
+// Some queries that see parts of [begin, end), the same ones if step is 0; two segments, merged.
+static void check_attend(const stk_cpu *cpu, uint32_t heads, uint32_t dim, uint32_t begin,
+                         uint32_t end, uint32_t step, float range)
 {
-    float *q = test_alloc(HEADS * dim * 4), *o = test_alloc(4 * HEADS * dim * 4);
+    float *q = test_alloc(heads * dim * 4), *o = test_alloc(4 * heads * dim * 4);
     uint16_t *k = test_alloc(POSITIONS * dim * 2), *v = test_alloc(POSITIONS * dim * 2);
-    fill(q, HEADS * dim, range);
+    fill(q, heads * dim, range);
     for (size_t i = 0; i < POSITIONS * dim; i++) {
         k[i] = stk_half_from_float(test_float(&seed) * range);
         v[i] = stk_half_from_float(test_float(&seed));
     }
-    stk_attend_query s[4][HEADS];
-    for (uint32_t h = 0; h < HEADS; h++)
+    stk_attend_query s[4][HEADS_MAX];
+    for (uint32_t h = 0; h < heads; h++)
         for (int i = 0; i < 4; i++) {
             s[i][h] = (stk_attend_query){q + h * dim, begin, end, {NULL, 0, 0}};
-            s[i][h].state.o = o + ((size_t)i * HEADS + h) * dim;
-            if (end - begin > step * HEADS) { // pairs of heads see the same
+            s[i][h].state.o = o + ((size_t)i * heads + h) * dim;
+            if (end - begin > step * heads) { // pairs of heads see the same
                 s[i][h].begin += h / 4 * step;
-                s[i][h].end -= (HEADS - h) / 2 * step;
+                s[i][h].end -= (heads - h) / 2 * step;
             }
         }
     float scale = 1.0f / sqrtf((float)dim);
-    cpu->attend(s[0], HEADS, dim, k, v, scale);
-    stk_attend_ref(s[1], HEADS, dim, k, v, scale);
-    cpu->attend(s[2], HEADS, dim, v, k, scale);
-    stk_attend_ref(s[3], HEADS, dim, v, k, scale);
-    for (uint32_t h = 0; h < HEADS; h++) {
+    cpu->attend(s[0], heads, dim, k, v, scale);
+    stk_attend_ref(s[1], heads, dim, k, v, scale);
+    cpu->attend(s[2], heads, dim, v, k, scale);
+    stk_attend_ref(s[3], heads, dim, v, k, scale);
+    for (uint32_t h = 0; h < heads; h++) {
         for (int i = 0; i < 4; i += 2) {
             assert_memory_equal(&s[i][h].state.m, &s[i + 1][h].state.m, 4);
             assert_memory_equal(&s[i][h].state.l, &s[i + 1][h].state.l, 4);
@@ -130,10 +130,12 @@ static void test_ops_equal_reference(void **state)
         static const uint32_t dims[] = {64, 128, 80, 16, 256, STK_HEAD_DIM_MAX};
         for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++)
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 0, 1);
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 0, 20);
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 1, 1);
-                check_attend(&cpu, dims[d], ranges[r][0], ranges[r][1], 13, 20);
+                uint32_t begin = ranges[r][0], end = ranges[r][1];
+                for (uint32_t heads = 1; heads <= HEADS_MAX; heads++)
+                    check_attend(&cpu, heads, dims[d], begin, end, 0, heads % 2 ? 1 : 20);
+                check_attend(&cpu, 7, dims[d], begin, end, 0, 20);
+                check_attend(&cpu, 7, dims[d], begin, end, 1, 1);
+                check_attend(&cpu, 7, dims[d], begin, end, 13, 20);
             }
     }
 }

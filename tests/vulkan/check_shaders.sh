@@ -7,7 +7,7 @@ for file in "$@"; do
     spirv-val --target-env vulkan1.2 "$file" || failed=1
     spirv-dis "$file" | awk -v file="$file" '
         /OpDecorate .* NoContraction/ { marked[$2] = 1 }
-        / = Op(FMul|FAdd|FSub|FDiv|FNegate) / { n++; if (!marked[$1]) { print file ": " $0; bad = 1 } }
+        / = Op(FMul|FAdd|FSub|FDiv|FNegate|Dot|VectorTimesScalar) / { n++; if (!marked[$1]) { print file ": " $0; bad = 1 } }
         END { if (!NR) { print file ": cannot be read"; bad = 1 } exit bad }' || failed=1
 done
 [ $# -gt 0 ] && exit $failed

@@ -101,12 +101,14 @@ static uint32_t submit(stk_vk_experts *e, const fixture *f, const stk_vk_pair *p
                        uint32_t count)
 {
     stk_vk_row rows[ROWS];
-    uint32_t job = UINT32_MAX;
-    for (uint32_t r = 0; r < ROWS; r++) {
+    uint32_t job = UINT32_MAX, row_count = 0; // up to four are computed pair by pair
+    for (uint32_t p = 0; p < count; p++)
+        row_count = pairs[p].row >= row_count ? pairs[p].row + 1 : row_count;
+    for (uint32_t r = 0; r < row_count; r++) {
         stk_act act = act_of(&f->acts, r);
         rows[r] = (stk_vk_row){act.q, act.d, act.sum};
     }
-    assert_int_equal(stk_vk_experts_submit(e, rows, ROWS, pairs, count, &job), STK_OK);
+    assert_int_equal(stk_vk_experts_submit(e, rows, row_count, pairs, count, &job), STK_OK);
     return job;
 }
 
@@ -129,6 +131,9 @@ static void expect_job(stk_vk_experts *e, const fixture *f, uint32_t job, const 
 static void check(uint32_t width, uint32_t ffn, bool transposed, style s)
 {
     static const stk_vk_pair pairs[] = {{0, 0}, {1, 1}, {2, 2}, {0, 3}, {5, 2}, {4, 0}, {5, 4}};
+    // tiles of 4, 2, 3 and 1
+    static const stk_vk_pair tiles[] = {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1},
+                                        {5, 1}, {5, 0}, {0, 0}, {3, 0}, {2, 4}};
     static const uint32_t same[] = {0, 1, 2, 3, 4};
     fixture f;
     open_fixture(&f, width, ffn, transposed, s);
@@ -138,6 +143,8 @@ static void check(uint32_t width, uint32_t ffn, bool transposed, style s)
     uint32_t first = submit(e, &f, pairs, 7), second = submit(e, &f, pairs + 3, 1);
     expect_job(e, &f, first, pairs, 7, same);
     expect_job(e, &f, second, pairs + 3, 1, same);
+    expect_job(e, &f, submit(e, &f, tiles, 10), tiles, 10, same);
+    expect_job(e, &f, submit(e, &f, pairs, 4), pairs, 4, same);
     stk_vk_experts_close(&e);
     assert_null(e);
     close_fixture(&f);
