@@ -14,6 +14,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 stoker=${STOKER:-$here/build/stoker}
 name=${STK_NET:-stk}
 state=/tmp/$name-net
+net=10.77.$(($(printf %s "$name" | cksum | cut -d' ' -f1) % 256)) # one for each name
 
 remove() # COUNT
 {
@@ -33,22 +34,22 @@ setup() # COUNT
     ip netns add "${name}probe" 2>/dev/null || return 77
     ip netns del "${name}probe"
     mkdir -p "$state"
-    ip link add "${name}br" type bridge && ip addr add 10.77.0.254/24 dev "${name}br" &&
+    ip link add "${name}br" type bridge && ip addr add $net.254/24 dev "${name}br" &&
         ip link set "${name}br" up || return 77
     : >"$state/hosts"
     for i in $(seq "$1"); do
         ip netns add "$name$i" && ip link add "${name}v$i" type veth peer name eth0 netns "$name$i" &&
             ip link set "${name}v$i" master "${name}br" up &&
-            ip -n "$name$i" addr add "10.77.0.$i/24" dev eth0 &&
+            ip -n "$name$i" addr add "$net.$i/24" dev eth0 &&
             ip -n "$name$i" link set eth0 up && ip -n "$name$i" link set lo up || return 77
-        echo "10.77.0.$i slots=1" >>"$state/hosts"
+        echo "$net.$i slots=1" >>"$state/hosts"
     done
     # In place of ssh: mpirun calls it with options, a host and a command.
     cat >"$state/agent" <<EOF
 #!/bin/sh
 while [ "\${1#-}" != "\$1" ]; do shift; done
 host=\$1; shift
-case \$host in 10.77.0.*) host=$name\${host##*.} ;; esac
+case \$host in $net.*) host=$name\${host##*.} ;; esac
 exec ip netns exec "\$host" unshare --uts sh -c "hostname \$host; export TMPDIR=$state/\$host; mkdir -p \\\$TMPDIR; \$*"
 EOF
     chmod +x "$state/agent"
@@ -57,8 +58,8 @@ EOF
 launcher() # COUNT
 {
     printf '%s ' mpirun --allow-run-as-root --hostfile "$state/hosts" -np "$1" --map-by node \
-        --bind-to none --mca plm_rsh_agent "$state/agent" --mca oob_tcp_if_include 10.77.0.0/24 \
-        --mca btl_tcp_if_include 10.77.0.0/24 --mca btl self,tcp --mca mpi_yield_when_idle 1 \
+        --bind-to none --mca plm_rsh_agent "$state/agent" --mca oob_tcp_if_include $net.0/24 \
+        --mca btl_tcp_if_include $net.0/24 --mca btl self,tcp --mca mpi_yield_when_idle 1 \
         --mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 \
         --mca oob_tcp_keepalive_probes 3
 }

@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 
 char test_last_error[1024];
+const char *test_device;
 
 static void keep_error(void *user, stk_log_level level, const char *line)
 {
@@ -32,8 +33,12 @@ const char *test_mask_at(size_t index)
 
 stk_engine *test_engine(const char *path, const char *mask, uint32_t threads)
 {
-    const stk_engine_options options = {
-        .model_path = path, .log = &test_log, .thread_count = threads, .cpu_mask = mask};
+    const stk_engine_options options = {.model_path = path,
+                                        .log = &test_log,
+                                        .thread_count = threads,
+                                        .cpu_mask = mask,
+                                        .device = test_device,
+                                        .gpu_layers = 99};
     stk_engine *engine = NULL;
     if (stk_engine_open(&options, &engine) != STK_OK)
         fail_msg("%s: %s", path, test_last_error);

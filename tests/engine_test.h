@@ -28,6 +28,9 @@ enum { TEST_FEWER = 0 };
 
 #define TEST_STORIES STK_MODELS "/stories-q4_0.gguf"
 
+// For test_engine: the device that computes attention and head; NULL: the CPU does.
+extern const char *test_device;
+
 // Sets of kernels this machine has, "scalar" first; "f32" is not among them. NULL past the end.
 const char *test_mask_at(size_t index);
 

@@ -32,4 +32,7 @@ foreach(i RANGE ${golden_last})
   add_test(NAME golden_${name} COMMAND test_golden ${arguments})
   set_tests_properties(golden_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
     FIXTURES_REQUIRED golden_models)
+  add_test(NAME golden_vulkan_${name} COMMAND test_golden ${arguments} vulkan)
+  set_tests_properties(golden_vulkan_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+    FIXTURES_REQUIRED golden_models LABELS single)
 endforeach()

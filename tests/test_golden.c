@@ -1,8 +1,10 @@
 // Logits against a float32 reference that shares no code with the runtime (tests/tools).
 //
-// usage: test_golden CASE MODEL [synthetic]. Exits with 77 when a synthetic model is not there.
+// usage: test_golden CASE MODEL [synthetic] [vulkan]. vulkan: attention and head on a device. Exits
+// with 77 when there is none, or a synthetic model is not there.
 #include "engine_test.h"
 
+#include "vulkan/device.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +83,7 @@ static test_distance distance(const char *mask)
 static void test_float_activations(void **state)
 {
     (void)state;
-    if (TEST_FEWER)
+    if (TEST_FEWER || test_device)
         skip();
     test_distance d = distance("f32");
     assert_true(d.relative < 1e-4);
@@ -99,7 +101,7 @@ static void test_float_activations(void **state)
 static void test_quantised_activations(void **state)
 {
     (void)state;
-    test_distance d = distance(TEST_FEWER ? NULL : "scalar");
+    test_distance d = distance(TEST_FEWER || test_device ? NULL : "scalar");
     if (golden_case.synthetic) {
         assert_true(d.kl_mean <= 3 * 0.0351);
         assert_true(d.kl_median <= 3 * 0.00047);
@@ -113,7 +115,7 @@ static void test_quantised_activations(void **state)
 static void test_masks_agree(void **state)
 {
     (void)state;
-    if (TEST_FEWER)
+    if (TEST_FEWER || test_device)
         skip();
     const golden *g = &golden_case;
     float *scalar = run("scalar");
@@ -155,6 +157,13 @@ int main(int argc, char **argv)
     golden_case.model_path = argv[2];
     golden_case.synthetic = argc > 3 && strcmp(argv[3], "synthetic") == 0;
     int rc = 77;
+    if (strcmp(argv[argc - 1], "vulkan") == 0) {
+        static stk_vk_device_info infos[STK_VK_DEVICES_MAX];
+        uint32_t count = 0;
+        if (stk_vk_devices(&test_log, infos, &count) != STK_OK || count == 0)
+            return 77;
+        test_device = "vulkan";
+    }
     if (golden_case.synthetic && access(argv[2], R_OK) != 0)
         fprintf(stderr, "%s is missing (python3 with numpy makes it)\n", argv[2]);
     else

@@ -17,6 +17,9 @@ if(STK_SHADER_FILES)
 endif()
 stk_test(vulkan_engine SOURCES vulkan/test_vulkan_engine.c LINK stk_engine)
 stk_test(vulkan_attention SOURCES vulkan/test_vulkan_attention.c engine_test.c LINK stk_engine m)
+stk_test(vulkan_golden SOURCES vulkan/test_vulkan_golden.c engine_test.c
+  LINK stk_engine PkgConfig::JANSSON m ARGS ${CMAKE_CURRENT_BINARY_DIR}/golden)
+set_tests_properties(vulkan_golden PROPERTIES FIXTURES_REQUIRED golden_models)
 # The driver has threads that a sanitizer cannot see into; the tests have one. See ./check.
 get_property(all DIRECTORY PROPERTY TESTS)
 list(FILTER all INCLUDE REGEX "^vulkan_")

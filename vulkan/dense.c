@@ -13,16 +13,23 @@ static const struct {
     const stk_type *type;
     stk_format format;
     stk_vk_shader shader;
-    uint32_t rows;      // of a workgroup
+    stk_vk_shader tile; // for many rows of activations, 32 by 32; STK_VK_SHADER_COUNT: none
+    uint32_t rows;      // of a workgroup of `shader`
     uint32_t cols_unit; // the columns are a multiple of it
     bool is_float, has_sum;
 } products[] = {
-    {&stk_type_q4_0, STK_FORMAT_X16, STK_VK_SHADER_matmul_x16_q4_0, 16, 32, false, true},
-    {&stk_type_q8_0, STK_FORMAT_X16, STK_VK_SHADER_matmul_x16_q8_0, 16, 32, false, true},
-    {&stk_type_q6_k, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_q6_k, 16, 256, false, false},
-    {&stk_type_f32, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_f32, 8, 1, true, false},
-    {&stk_type_f16, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_f16, 8, 2, true, false},
-    {&stk_type_bf16, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_bf16, 8, 2, true, false},
+    {&stk_type_q4_0, STK_FORMAT_X16, STK_VK_SHADER_matmul_x16_q4_0,
+     STK_VK_SHADER_matmul_x16_q4_0_tile, 16, 32, false, true},
+    {&stk_type_q8_0, STK_FORMAT_X16, STK_VK_SHADER_matmul_x16_q8_0,
+     STK_VK_SHADER_matmul_x16_q8_0_tile, 16, 32, false, true},
+    {&stk_type_q6_k, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_q6_k, STK_VK_SHADER_COUNT, 16, 256,
+     false, false},
+    {&stk_type_f32, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_f32, STK_VK_SHADER_COUNT, 8, 1, true,
+     false},
+    {&stk_type_f16, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_f16, STK_VK_SHADER_COUNT, 8, 2, true,
+     false},
+    {&stk_type_bf16, STK_FORMAT_ROWS, STK_VK_SHADER_matmul_bf16, STK_VK_SHADER_COUNT, 8, 2, true,
+     false},
 };
 enum { PRODUCTS = sizeof products / sizeof *products };
 
@@ -40,22 +47,34 @@ bool stk_vk_dense_supports(const stk_matrix *matrix)
     return find_product(matrix) < PRODUCTS;
 }
 
-uint32_t stk_vk_dense_groups(const stk_matrix *m)
+static bool is_tiled(size_t p, bool many)
 {
-    uint32_t rows = products[find_product(m)].rows;
-    return (m->rows + rows - 1) / rows;
+    return many && products[p].tile != STK_VK_SHADER_COUNT;
+}
+
+VkDispatchIndirectCommand stk_vk_dense_size(const stk_matrix *m, uint32_t rows, bool many)
+{
+    size_t p = find_product(m);
+    if (is_tiled(p, many))
+        return (VkDispatchIndirectCommand){(m->rows + 31) / 32, (rows + 31) / 32, 1};
+    return (VkDispatchIndirectCommand){(m->rows + products[p].rows - 1) / products[p].rows, rows,
+                                       1};
 }
 
 stk_status stk_vk_dense_bind(stk_vk *vk, VkCommandBuffer commands, const dense_matrix *matrix,
-                             const dense_acts *acts, VkDeviceAddress y, uint32_t y_stride)
+                             const dense_acts *acts, VkDeviceAddress y, uint32_t y_stride,
+                             VkDeviceAddress many_rows)
 {
     const stk_matrix *m = &matrix->shape;
     size_t p = find_product(m);
     const VkDeviceAddress floats[] = {matrix->address, acts->x, y};
     const VkDeviceAddress blocks[] = {matrix->address, acts->q, acts->d, y};
-    const VkDeviceAddress blocks_sum[] = {matrix->address, acts->q, acts->d, acts->sum, y};
+    const VkDeviceAddress blocks_sum[] = {matrix->address, acts->q, acts->d,
+                                          acts->sum,       y,       many_rows};
     const uint32_t constants[] = {m->rows, m->cols, y_stride};
     const uint32_t constants_sum[] = {m->rows, m->cols, UINT32_MAX, y_stride};
+    if (is_tiled(p, many_rows != 0))
+        return stk_vk_bind(vk, commands, products[p].tile, blocks_sum, constants);
     if (products[p].has_sum)
         return stk_vk_bind(vk, commands, products[p].shader, blocks_sum, constants_sum);
     return stk_vk_bind(vk, commands, products[p].shader, products[p].is_float ? floats : blocks,

@@ -82,10 +82,11 @@ static stk_status record_logits(stk_vk_stream *s, uint32_t count)
     s->vk->fn.CmdDispatch(s->head_commands, count, 1, 1);
     then(s, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_READ_BIT);
     status = stk_vk_dense_bind(s->vk, s->head_commands, &s->dense->head, &acts, s->logits.address,
-                               s->vocab_padded);
+                               s->vocab_padded, 0);
     if (status != STK_OK)
         return status;
-    s->vk->fn.CmdDispatch(s->head_commands, stk_vk_dense_groups(&o->head), count, 1);
+    VkDispatchIndirectCommand size = stk_vk_dense_size(&o->head, count, false);
+    s->vk->fn.CmdDispatch(s->head_commands, size.x, size.y, size.z);
     then(s, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
          VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT);
     return STK_OK;

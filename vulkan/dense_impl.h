@@ -99,14 +99,16 @@ act_block stk_vk_act_block_of(uint64_t rows, uint64_t n);
 uint32_t stk_vk_dense_segments_max(const stk_vk_stream *s);
 uint32_t stk_vk_dense_queries(const stk_vk *vk); // of a tile of many rows
 
-// Workgroups for the rows of a matrix, and the commands of y = matrix . acts.
-uint32_t stk_vk_dense_groups(const stk_matrix *matrix);
+// Workgroups of y = matrix . acts, and its commands; many_rows: the batch, 0 for a few.
+// `many` rows of activations, as a prompt has, or a few.
+VkDispatchIndirectCommand stk_vk_dense_size(const stk_matrix *matrix, uint32_t rows, bool many);
 typedef struct dense_acts {
     VkDeviceAddress x, q, d, sum;
 } dense_acts;
 STK_CHECKED stk_status stk_vk_dense_bind(stk_vk *vk, VkCommandBuffer commands,
                                          const dense_matrix *matrix, const dense_acts *acts,
-                                         VkDeviceAddress y, uint32_t y_stride);
+                                         VkDeviceAddress y, uint32_t y_stride,
+                                         VkDeviceAddress many_rows);
 
 STK_CHECKED stk_status stk_vk_stream_record(stk_vk_stream *s);
 STK_CHECKED stk_status stk_vk_stream_open_head(stk_vk_stream *s);

@@ -40,7 +40,8 @@ static dense_acts attended_acts(const stk_vk_stream *s)
     return (dense_acts){x, q, d, d + values / 8};
 }
 
-static stk_status record_project(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer)
+static stk_status record_project(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
+                                 VkDeviceAddress many)
 {
     const stk_vk_dense_options *o = &s->dense->options;
     const dense_layer *l = &s->dense->layers[layer];
@@ -55,15 +56,15 @@ static stk_status record_project(stk_vk_stream *s, VkCommandBuffer commands, uin
         return status;
     go(s, commands, layer, DISPATCH_NORM);
     then(s, commands);
-    status = stk_vk_dense_bind(s->vk, commands, &l->q, &acts, q, q_width);
+    status = stk_vk_dense_bind(s->vk, commands, &l->q, &acts, q, q_width, many);
     if (status != STK_OK)
         return status;
     go(s, commands, layer, DISPATCH_Q);
-    status = stk_vk_dense_bind(s->vk, commands, &l->k, &acts, k, kv_width);
+    status = stk_vk_dense_bind(s->vk, commands, &l->k, &acts, k, kv_width, many);
     if (status != STK_OK)
         return status;
     go(s, commands, layer, DISPATCH_K);
-    status = stk_vk_dense_bind(s->vk, commands, &l->v, &acts, v, kv_width);
+    status = stk_vk_dense_bind(s->vk, commands, &l->v, &acts, v, kv_width, many);
     if (status != STK_OK)
         return status;
     go(s, commands, layer, DISPATCH_V);
@@ -123,7 +124,8 @@ static stk_status record_attend(stk_vk_stream *s, VkCommandBuffer commands, uint
     return STK_OK;
 }
 
-static stk_status record_output(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer)
+static stk_status record_output(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
+                                VkDeviceAddress many)
 {
     const stk_vk_dense_options *o = &s->dense->options;
     const dense_layer *l = &s->dense->layers[layer];
@@ -135,7 +137,8 @@ static stk_status record_output(stk_vk_stream *s, VkCommandBuffer commands, uint
         return status;
     go(s, commands, layer, DISPATCH_QUANTIZE);
     then(s, commands);
-    status = stk_vk_dense_bind(s->vk, commands, &l->output, &acts, s->projected.address, o->width);
+    status = stk_vk_dense_bind(s->vk, commands, &l->output, &acts, s->projected.address, o->width,
+                               many);
     if (status != STK_OK)
         return status;
     go(s, commands, layer, DISPATCH_OUTPUT);
@@ -184,11 +187,12 @@ static stk_status record_layer(stk_vk_stream *s, VkCommandBuffer commands, uint3
         return status;
     // what the layer before left behind may still be read
     then(s, commands);
-    status = record_project(s, commands, layer);
+    VkDeviceAddress many = few ? 0 : s->step.address + s->layout.batch_at;
+    status = record_project(s, commands, layer, many);
     if (status == STK_OK)
         status = record_attend(s, commands, layer, few);
     if (status == STK_OK)
-        status = record_output(s, commands, layer);
+        status = record_output(s, commands, layer, many);
     return status == STK_OK ? stk_vk_commands_end(s->vk, commands) : status;
 }
 

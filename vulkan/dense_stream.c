@@ -241,20 +241,21 @@ static void write_dispatches(const stk_vk_stream *s, uint32_t layer, uint32_t ro
     const stk_vk_dense_options *o = &s->dense->options;
     const dense_layer *l = &s->dense->layers[layer];
     uint32_t per_kv = o->head_count / o->kv_head_count;
-    uint32_t queries = rows <= FEW_ROWS ? 8 : stk_vk_dense_queries(s->vk);
+    bool many = rows > FEW_ROWS;
+    uint32_t queries = !many ? 8 : stk_vk_dense_queries(s->vk);
     uint32_t units = o->kv_head_count * ((per_kv + queries - 1) / queries) *
                      ((o->head_dim + 127) / 128);
     uint32_t blocks = rows * (o->head_count * o->head_dim / 32);
     const VkDispatchIndirectCommand sizes[DISPATCH_COUNT] = {
         [DISPATCH_NORM] = {rows, 1, 1},
-        [DISPATCH_Q] = {stk_vk_dense_groups(&l->q.shape), rows, 1},
-        [DISPATCH_K] = {stk_vk_dense_groups(&l->k.shape), rows, 1},
-        [DISPATCH_V] = {stk_vk_dense_groups(&l->v.shape), rows, 1},
+        [DISPATCH_Q] = stk_vk_dense_size(&l->q.shape, rows, many),
+        [DISPATCH_K] = stk_vk_dense_size(&l->k.shape, rows, many),
+        [DISPATCH_V] = stk_vk_dense_size(&l->v.shape, rows, many),
         [DISPATCH_ROPE] = {o->head_count + 2 * o->kv_head_count, rows, 1},
-        [DISPATCH_ATTEND] = {units, tiles, rows <= FEW_ROWS ? segments : 1},
+        [DISPATCH_ATTEND] = {units, tiles, many ? 1 : segments},
         [DISPATCH_JOIN] = {o->head_count, rows, 1},
         [DISPATCH_QUANTIZE] = {(blocks + 3) / 4, 1, 1},
-        [DISPATCH_OUTPUT] = {stk_vk_dense_groups(&l->output.shape), rows, 1},
+        [DISPATCH_OUTPUT] = stk_vk_dense_size(&l->output.shape, rows, many),
     };
     memcpy(s->step_in.mapped + (size_t)layer * sizeof sizes, sizes, sizeof sizes);
 }

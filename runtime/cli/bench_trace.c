@@ -39,8 +39,8 @@ static void name_lane(FILE *to, uint32_t lane, const char *name)
             lane, name);
 }
 
-// The GPU has two lanes below the workers: experts and uploads. What worker 0 does for it is in the
-// worker's own, inside its experts. Times are the host's: an end is when the host saw it.
+// The GPU has two lanes below the workers: what it computes and uploads. What worker 0 does for it
+// is in the worker's own, inside its experts. Times are the host's: an end is when the host saw it.
 static void write_gpu(FILE *to, uint32_t threads, const stk_gpu_span *spans, uint32_t count,
                       uint64_t origin_ns)
 {
@@ -49,6 +49,8 @@ static void write_gpu(FILE *to, uint32_t threads, const stk_gpu_span *spans, uin
         bool is_worker;
     } kinds[] = {
         [STK_GPU_SPAN_JOB] = {"experts", "gpu", false},
+        [STK_GPU_SPAN_ATTEND] = {"attention", "gpu", false},
+        [STK_GPU_SPAN_HEAD] = {"head", "gpu", false},
         [STK_GPU_SPAN_UPLOAD] = {"upload", "gpu", false},
         [STK_GPU_SPAN_SUBMIT] = {"gpu submit", "work", true},
         [STK_GPU_SPAN_WAIT] = {"gpu wait", "barrier", true},

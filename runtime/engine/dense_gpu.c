@@ -284,6 +284,7 @@ void stk_gpu_attend_forward(stk_session *s)
 
 void stk_gpu_attend_begin(stk_session *s, uint32_t layer)
 {
+    s->stream_begin_ns = stk_meter_gpu_begin(s);
     if (!has_failed(s))
         check(s, stk_gpu_device_loses_now(s->engine->device)
                      ? STK_DEVICE_LOST
@@ -292,9 +293,9 @@ void stk_gpu_attend_begin(stk_session *s, uint32_t layer)
 
 void stk_gpu_attend_end(stk_session *s, uint32_t layer)
 {
-    (void)layer;
     if (!has_failed(s))
         check(s, stk_vk_stream_wait(s->stream, &s->stream_output));
+    stk_meter_gpu_end(s, STK_GPU_SPAN_ATTEND, layer, s->stream_begin_ns);
 }
 
 void stk_gpu_attend_take_row(stk_session *s, uint32_t row)
@@ -315,8 +316,10 @@ void stk_gpu_head_run(stk_session *s, uint32_t slot_count)
     bool with_logits = false;
     for (uint32_t i = 0; i < slot_count; i++)
         with_logits |= s->rows[s->logit_rows[i]].logits == STK_LOGITS_ALL;
+    uint64_t begin_ns = stk_meter_gpu_begin(s);
     if (!has_failed(s))
         check(s, stk_gpu_device_loses_now(s->engine->device)
                      ? STK_DEVICE_LOST
                      : stk_vk_stream_head(s->stream, s->x, s->logit_rows, slot_count, with_logits));
+    stk_meter_gpu_end(s, STK_GPU_SPAN_HEAD, s->engine->model.layer_count, begin_ns);
 }

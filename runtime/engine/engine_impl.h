@@ -130,7 +130,8 @@ struct stk_session {
     bool uses_stream;      // during a forward, which does not change its mind
     stk_vk_batch_row *stream_rows;
     stk_vk_attended stream_output;
-    int32_t *tokens; // [sequence][context]: to compute lost keys and values again
+    uint64_t stream_begin_ns; // of the layer under way, for the trace
+    int32_t *tokens;          // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
     const stk_row *rows;

@@ -83,6 +83,8 @@ typedef struct stk_span {
 
 typedef enum stk_gpu_span_kind {
     STK_GPU_SPAN_JOB,    // experts on the GPU: from submission until the host saw them done
+    STK_GPU_SPAN_ATTEND, // a layer's norm to router's input, likewise
+    STK_GPU_SPAN_HEAD,   // likewise; its layer is the count of layers
     STK_GPU_SPAN_UPLOAD, // an expert on its way to it, likewise
     STK_GPU_SPAN_SUBMIT, // worker 0 hands over the layer's experts
     STK_GPU_SPAN_WAIT,   // worker 0 has no more work of its own and waits for them

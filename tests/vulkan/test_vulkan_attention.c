@@ -56,7 +56,7 @@ static stk_session *open_session(stk_engine *engine, uint32_t count)
 // which must give the same.
 static float *run(stk_engine *engine, const int32_t *ids, uint32_t count)
 {
-    static const uint32_t chunks[] = {1, 3, 7};
+    static const uint32_t chunks[] = {1, 3, 7}; // split, split in one batch, tiles
     uint32_t vocab = stk_engine_model(engine)->vocab_size, head = count - TAIL;
     stk_session *session = open_session(engine, count);
     float *out = test_floats((size_t)count * vocab), *again = test_floats((size_t)TAIL * vocab);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/engine_impl.h"
+#include "engine/experts_gpu_impl.h"
 #include "engine/metrics.h"
 #include "store/usage_file.h"
 
@@ -18,6 +19,7 @@ typedef struct outcome {
     uint32_t vocab;
     uint32_t gpu_experts, gpu_experts_after;
     uint64_t moves;
+    bool in_place;
 } outcome;
 
 // How a run differs from the CPU's.
@@ -75,6 +77,7 @@ static outcome generate(const setting *set, uint32_t count)
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
     o.vocab = stk_engine_model(engine)->vocab_size;
     o.gpu_experts = stk_engine_gpu_experts(engine);
+    o.in_place = engine->gpu && engine->gpu->in_place;
     o.logits = test_alloc((size_t)count * o.vocab * sizeof *o.logits);
     for (uint32_t i = 0; i < PROMPT; i++)
         rows[i] = (stk_row){0, i, (int32_t)(i * 37 % o.vocab), i == PROMPT - 1};
@@ -309,6 +312,36 @@ static void test_overlap(void **state)
     stk_engine_close(&engine);
 }
 
+// Without host memory in place experts are copied; without addresses there is no device.
+static void test_missing_features(void **state)
+{
+    (void)state;
+    setting set = {.device = "vulkan", .percent = 30, .faults = {.no_import = true}};
+    outcome gpu = expect_cpu(&set, 4);
+    assert_true(gpu.gpu_experts > 0);
+    assert_false(gpu.in_place);
+    stk_vk *device = NULL;
+    assert_int_equal(stk_vk_open(&(stk_vk_options){0}, &device), STK_OK);
+    const stk_vk_device_info *info = stk_vk_info(device);
+    bool could = info->unified && info->import_align_bytes != 0 && info->import_align_bytes <= 4096;
+    stk_vk_close(&device);
+    set.faults.no_import = false;
+    assert_int_equal(expect_cpu(&set, 4).in_place, could);
+
+    stk_engine *engine = NULL;
+    const stk_vk_faults faults = {.no_addresses = true};
+    stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
+                                  .log = &test_log,
+                                  .ignores_usage = true,
+                                  .thread_count = 1,
+                                  .device = "vulkan",
+                                  .gpu_faults = &faults};
+    assert_int_equal(stk_engine_open(&options, &engine), STK_INVALID);
+    assert_null(engine);
+    assert_int_equal(stk_vk_open(&(stk_vk_options){.faults = faults}, &device), STK_INVALID);
+    assert_null(device);
+}
+
 static void test_wrong_devices(void **state)
 {
     (void)state;
@@ -333,6 +366,7 @@ int main(void)
                                        cmocka_unit_test(test_budget_falls),
                                        cmocka_unit_test(test_usage_chooses),
                                        cmocka_unit_test(test_overlap),
+                                       cmocka_unit_test(test_missing_features),
                                        cmocka_unit_test(test_wrong_devices)};
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
     uint32_t count = 0;
