@@ -63,7 +63,7 @@ stk_status stk_session_forward(stk_session *session, const stk_row *rows, uint32
     assert_true(session->length + count <= session->context);
     uint32_t logits = 0;
     for (uint32_t i = 0; i < count; i++)
-        logits += rows[i].logits;
+        logits += rows[i].logits != STK_LOGITS_NONE;
     assert_true(logits <= session->logit_max);
     if (++session->forwards == session->fail_at)
         return STK_IO;
