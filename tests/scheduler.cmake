@@ -11,4 +11,6 @@ if(TARGET stoker)
              ${PROJECT_SOURCE_DIR}/models/stories-q4_0.gguf ${part})
     set_tests_properties(plan_${part} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
   endforeach()
+  # ThreadSanitizer's own memory does not fit into the group that the test makes.
+  set_property(TEST plan_cgroup PROPERTY LABELS single)
 endif()
