@@ -6,38 +6,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "count_allocations.h"
 #include "engine/generate.h"
 #include <math.h>
 #include <string.h>
 
 enum { VOCAB = 20, USED = 16, CONTEXT_MAX = 20100, BATCH_MAX = 9 };
-
-// The linker sends every allocation of the program here (see generate.cmake).
-static uint32_t allocations;
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    allocations++;
-    return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    allocations++;
-    return __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    allocations++;
-    return __real_realloc(block, size);
-}
 
 // Stands in for engine/session.c.
 struct stk_session {

@@ -2,16 +2,14 @@
 //
 // The file is float32, little endian, [tokens][vocab]. A file that could not be written whole is
 // removed.
-#include "cli/arguments.h"
 #include "cli/commands.h"
-#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
+#include "cli/model_command.h"
 #include "cli/output.h"
 #include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/text_model.h"
-#include "engine/option_tables.h"
 #include "engine/session.h"
 #include <errno.h>
 #include <stdio.h>
@@ -195,8 +193,9 @@ static int write_to_output(job *j)
     return error ? stk_output_failed(error) : stk_exit_code(status);
 }
 
-static const char *misused(const logits_options *o)
+static const char *misused(const void *options)
 {
+    const logits_options *o = options;
     if (!o->ids == !o->prompt)
         return "give either --ids or --prompt";
     if (!o->output_path)
@@ -223,43 +222,25 @@ static int write_logits(job *j, stk_engine_options *engine)
 int stk_cmd_logits(int argc, char **argv)
 {
     stk_engine_options engine = {0};
-    stk_console_options console = {0};
     job j = {0};
-    stk_config *config = NULL;
-    const char *path;
-    const stk_option_binding bindings[] = {
-        {&logits_table, &j.options},          {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},  {&stk_gpu_option_table, &engine},
-        {&stk_cluster_option_table, &engine}, {&stk_console_option_table, &console},
-    };
-    const stk_arguments arguments = {
-        .positional_doc = "MODEL",
+    const stk_option_binding bindings[] = {{&logits_table, &j.options}};
+    stk_model_command command = {
         .doc = "Writes the logits after every given token: float32, little endian, "
                "[tokens][vocab].",
         .bindings = bindings,
         .binding_count = sizeof bindings / sizeof *bindings,
-        .positional_min = 1,
-        .positional_max = 1,
-        .positionals = &path,
-        .config = &config,
-        .config_tables = stk_config_tables,
+        .has_ranks = true,
+        .misused = misused,
+        .options = &j.options,
+        .engine = &engine,
+        .console = &j.console,
     };
     int exit_code;
-    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+    if (!stk_model_command_open(&command, argc, argv, &exit_code))
         return exit_code;
-    const char *message = misused(&j.options);
-    if (message) {
-        stk_config_close(&config);
-        return stk_arguments_misused(argv[0], message);
-    }
-    stk_console_open(&console, &j.console);
-    engine.model_path = path;
-    engine.cancel = stk_interrupt_flag();
-    engine.log = &j.console.log;
     const stk_session_options plan = planned_session(&j);
     if (stk_ranks_join(&engine, &plan, argv[0], &exit_code))
         exit_code = write_logits(&j, &engine);
-    stk_console_close(&j.console);
-    stk_config_close(&config);
+    stk_model_command_close(&command);
     return exit_code;
 }

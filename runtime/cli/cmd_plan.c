@@ -1,11 +1,9 @@
 // cli/cmd_plan.c: stoker plan MODEL: how it would be run, and how fast that should be.
-#include "cli/arguments.h"
 #include "cli/commands.h"
-#include "cli/config_tables.h"
+#include "cli/model_command.h"
 #include "cli/console.h"
 #include "cli/plan_show.h"
 #include "engine/engine.h"
-#include "engine/option_tables.h"
 #include "engine/session.h"
 #include <string.h>
 
@@ -76,45 +74,36 @@ static stk_status plan(planning *p, const stk_log *log)
     return p->options.is_json && stk_plan_print_json(&shown) != 0 ? STK_NO_MEMORY : STK_OK;
 }
 
+static const char *misused(const void *options)
+{
+    const plan_options *o = options;
+    return o->topology && o->is_refreshed ? "--refresh measures this machine, not a --topology"
+                                          : NULL;
+}
+
 int stk_cmd_plan(int argc, char **argv)
 {
     planning p = {0};
-    stk_console_options console_options = {0};
     stk_console console;
-    stk_config *config = NULL;
-    const stk_option_binding bindings[] = {
-        {&plan_table, &p.options},
-        {&stk_engine_option_table, &p.engine},
-        {&stk_memory_option_table, &p.engine},
-        {&stk_gpu_option_table, &p.engine},
-        {&stk_session_option_table, &p.session},
-        {&stk_console_option_table, &console_options},
-    };
-    const stk_arguments arguments = {
-        .positional_doc = "MODEL",
+    const stk_option_binding bindings[] = {{&plan_table, &p.options}};
+    stk_model_command command = {
         .doc =
             "Shows how a model would be run: threads, memory, batches, and the time that each "
             "stage should take.\vSpeeds of this machine are measured once, in a few seconds, and "
             "remembered.",
         .bindings = bindings,
         .binding_count = sizeof bindings / sizeof *bindings,
-        .positional_min = 1,
-        .positional_max = 1,
-        .positionals = &p.engine.model_path,
-        .config = &config,
-        .config_tables = stk_config_tables,
+        .session = &p.session,
         .origins = &p.origins,
+        .misused = misused,
+        .options = &p.options,
+        .engine = &p.engine,
+        .console = &console,
     };
     int exit_code;
-    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+    if (!stk_model_command_open(&command, argc, argv, &exit_code))
         return exit_code;
-    if (p.options.topology && p.options.is_refreshed) {
-        stk_config_close(&config);
-        return stk_arguments_misused(argv[0], "--refresh measures this machine, not a --topology");
-    }
-    stk_console_open(&console_options, &console);
     stk_status status = plan(&p, &console.log);
-    stk_console_close(&console);
-    stk_config_close(&config);
+    stk_model_command_close(&command);
     return stk_exit_code(status);
 }

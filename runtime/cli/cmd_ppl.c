@@ -1,14 +1,12 @@
 // cli/cmd_ppl.c: stoker ppl MODEL -f FILE: perplexity, comparable with llama.cpp's.
-#include "cli/arguments.h"
 #include "cli/commands.h"
-#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
+#include "cli/model_command.h"
 #include "cli/perplexity.h"
 #include "cli/ranks.h"
 #include "cli/read_text.h"
 #include "cli/text_model.h"
-#include "engine/option_tables.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,43 +141,30 @@ static int measure(job *j)
     return stk_exit_code(status);
 }
 
+static const char *misused(const void *options)
+{
+    const ppl_options *o = options;
+    return o->text_path ? NULL : "name the text with -f FILE";
+}
+
 int stk_cmd_ppl(int argc, char **argv)
 {
     stk_engine_options engine = {0};
-    stk_console_options console = {0};
     job j = {0};
-    stk_config *config = NULL;
-    const char *path;
-    const stk_option_binding bindings[] = {
-        {&ppl_table, &j.options},
-        {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},
-        {&stk_gpu_option_table, &engine},
-        {&stk_cluster_option_table, &engine},
-        {&stk_console_option_table, &console},
-    };
-    const stk_arguments arguments = {
-        .positional_doc = "MODEL",
+    const stk_option_binding bindings[] = {{&ppl_table, &j.options}};
+    stk_model_command command = {
         .doc = "Measures the perplexity of a text. Only the second half of each chunk is scored.",
         .bindings = bindings,
         .binding_count = sizeof bindings / sizeof *bindings,
-        .positional_min = 1,
-        .positional_max = 1,
-        .positionals = &path,
-        .config = &config,
-        .config_tables = stk_config_tables,
+        .has_ranks = true,
+        .misused = misused,
+        .options = &j.options,
+        .engine = &engine,
+        .console = &j.console,
     };
     int exit_code;
-    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+    if (!stk_model_command_open(&command, argc, argv, &exit_code))
         return exit_code;
-    if (!j.options.text_path) {
-        stk_config_close(&config);
-        return stk_arguments_misused(argv[0], "name the text with -f FILE");
-    }
-    stk_console_open(&console, &j.console);
-    engine.model_path = path;
-    engine.cancel = stk_interrupt_flag();
-    engine.log = &j.console.log;
     const stk_session_options session = session_options(&j);
     if (stk_ranks_join(&engine, &session, argv[0], &exit_code)) {
         stk_status status = open_job(&j, &engine);
@@ -189,7 +174,6 @@ int stk_cmd_ppl(int argc, char **argv)
         stk_text_model_close(&j.model);
         stk_ranks_part(&engine);
     }
-    stk_console_close(&j.console);
-    stk_config_close(&config);
+    stk_model_command_close(&command);
     return exit_code;
 }

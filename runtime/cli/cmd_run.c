@@ -1,8 +1,7 @@
 // cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
-#include "cli/arguments.h"
 #include "cli/commands.h"
-#include "cli/config_tables.h"
 #include "cli/interrupt.h"
+#include "cli/model_command.h"
 #include "cli/output.h"
 #include "cli/plan_show.h"
 #include "cli/ranks.h"
@@ -325,8 +324,9 @@ static int continue_text(stk_run *run, stk_str text)
 }
 
 // The prompt comes from exactly one place; standard input serves when it is not a terminal.
-static const char *misused(const stk_run_options *o)
+static const char *misused(const void *options)
 {
+    const stk_run_options *o = options;
     int sources = (o->prompt != NULL) + (o->prompt_path != NULL) + o->is_chat;
     if (sources > 1)
         return "give only one of --prompt, --file and --chat";
@@ -391,51 +391,32 @@ int stk_cmd_run(int argc, char **argv)
 {
     stk_engine_options engine = {0};
     stk_session_options session = {0};
-    stk_console_options console = {0};
     stk_run run = {.name = argv[0]};
-    stk_config *config = NULL;
-    const char *path;
     const stk_option_binding bindings[] = {
         {&run_table, &run.options},
         {&stk_sampler_option_table, &run.sampling},
         {&stk_draft_option_table, &run.drafting},
-        {&stk_engine_option_table, &engine},
-        {&stk_memory_option_table, &engine},
-        {&stk_gpu_option_table, &engine},
-        {&stk_cluster_option_table, &engine},
-        {&stk_session_option_table, &session},
-        {&stk_console_option_table, &console},
     };
-    const stk_arguments arguments = {
-        .positional_doc = "MODEL",
+    stk_model_command command = {
         .doc = "Writes the continuation of a prompt, or answers questions.\vWithout -p, -f and "
                "--chat the prompt is read from standard input.",
         .bindings = bindings,
         .binding_count = sizeof bindings / sizeof *bindings,
-        .positional_min = 1,
-        .positional_max = 1,
-        .positionals = &path,
-        .config = &config,
-        .config_tables = stk_config_tables,
+        .has_ranks = true,
+        .session = &session,
+        .misused = misused,
+        .options = &run.options,
+        .engine = &engine,
+        .console = &run.console,
     };
     int exit_code;
-    if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
+    if (!stk_model_command_open(&command, argc, argv, &exit_code))
         return exit_code;
-    const char *message = misused(&run.options);
-    if (message) {
-        stk_config_close(&config);
-        return stk_arguments_misused(argv[0], message);
-    }
     if (run.sampling.seed == STK_SEED_FRESH)
         run.sampling.seed = fresh_seed();
-    stk_console_open(&console, &run.console);
-    run.compares = console.is_verbose;
+    run.compares = command.is_verbose;
     session.logit_rows_max = run.drafting.tokens_max + 1; // the last token and its guesses
-    engine.model_path = path;
-    engine.cancel = stk_interrupt_flag();
-    engine.log = &run.console.log;
     exit_code = run_with_model(&run, &engine, &session);
-    stk_console_close(&run.console);
-    stk_config_close(&config);
+    stk_model_command_close(&command);
     return exit_code;
 }
