@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "engine/engine_impl.h"
 #include "model/synth.h"
 
 enum {
@@ -329,13 +331,37 @@ static void test_row_errors(void **state)
     free(got);
 }
 
+// Few tokens touch few pages of a large context's KV cache, whatever the size of a page.
+static void test_short_text_touches_little(void **state)
+{
+    (void)state;
+    enum { CONTEXT = 65536, PAGE_BYTES = 4096, HUGE_BYTES = 2 << 20 };
+    stk_engine *engine = test_engine(TEST_STORIES, NULL, 2);
+    const stk_session_options options = {.context_tokens = CONTEXT, .batch_rows_max = 32};
+    stk_session *session = test_session(engine, &options);
+    int32_t ids[20];
+    test_random_ids(9, STORIES_VOCAB, ids, 20);
+    test_feed(session, STORIES_VOCAB, 0, ids, 20, 20, NULL);
+    size_t pages = session->kv_pages.bytes / PAGE_BYTES, touched = 0;
+    uint8_t *is_there = malloc(pages);
+    assert_non_null(is_there);
+    assert_true(session->kv_pages.bytes >= 32 * HUGE_BYTES);
+    assert_int_equal(mincore(session->kv_pages.start, session->kv_pages.bytes, is_there), 0);
+    for (size_t i = 0; i < pages; i++)
+        touched += is_there[i] & 1;
+    assert_in_range(touched * PAGE_BYTES, 1, 2 * HUGE_BYTES);
+    free(is_there);
+    stk_session_close(&session);
+    stk_engine_close(&engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_and_chunks), cmocka_unit_test(test_interleaved),
         cmocka_unit_test(test_some_logits),        cmocka_unit_test(test_ring),
         cmocka_unit_test(test_truncate),           cmocka_unit_test(test_truncate_past_ring),
-        cmocka_unit_test(test_row_errors),
+        cmocka_unit_test(test_row_errors),         cmocka_unit_test(test_short_text_touches_little),
     };
     return cmocka_run_group_tests(tests, make_models, test_remove_folder);
 }

@@ -4,9 +4,10 @@
 static uint16_t *kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
                        uint32_t sequence, uint32_t head, uint32_t position)
 {
-    const stk_model *m = &s->engine->model;
-    size_t head_index = (size_t)sequence * m->kv_head_count + head;
-    return base + (head_index * kv->capacity_tokens + position % kv->capacity_tokens) * m->head_dim;
+    uint32_t at = position % kv->capacity_tokens;
+    return base + sequence * kv->sequence_stride + head * kv->head_stride +
+           at / STK_SEGMENT_TOKENS * kv->segment_stride +
+           at % STK_SEGMENT_TOKENS * (size_t)s->engine->model.head_dim;
 }
 
 // The KV heads whose keys and values a memory node holds.

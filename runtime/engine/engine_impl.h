@@ -69,10 +69,13 @@ typedef struct stk_acts {
     stk_act *rows; // [rows], pointing into the above
 } stk_acts;
 
-// Keys and values of one layer: [sequence][kv head][capacity][head_dim], a ring over positions.
+// Keys and values of one layer, a ring over positions. What lies together are the positions of a
+// segment: [STK_SEGMENT_TOKENS][head_dim]; where a head, a segment or a sequence begins is a matter
+// of strides, in values (session_kv.c).
 typedef struct stk_kv_layer {
     uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
     uint16_t *k, *v;
+    size_t sequence_stride, head_stride, segment_stride;
 } stk_kv_layer;
 
 typedef struct stk_pages {
