@@ -114,9 +114,18 @@ enum {
     STK_DENSE_ROWS_MIN = 6, // from as many, computing inactive neurons too is faster
 };
 
+// What a forward brought: this rank's scratch, or what came back from the last rank.
+typedef struct stk_answer {
+    uint32_t row_count;
+    const uint32_t *slot;  // [row_count]: where a row's answer is, UINT32_MAX: it asked for none
+    const float *logits;   // [slots][vocab_padded]; NULL: there are none
+    const int32_t *picked; // [slots]: instead of them, a token each; NULL: there are logits
+} stk_answer;
+
 struct stk_session {
     stk_engine *engine;
-    uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max;
+    uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max, inflight_max;
+    uint32_t inflight_count; // submitted and not collected
     bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
@@ -174,8 +183,8 @@ struct stk_session {
     float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
-    int32_t *best;               // [logit_rows_max]: over ranks, where only these travel
-    bool has_best;               // of the last forward: only these did
+    int32_t *picked;             // [logit_rows_max]: over ranks, where only tokens travel
+    stk_answer answer;
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
