@@ -1,4 +1,3 @@
-stk_test(split SOURCES test_split.c LINK stk_cluster stk_base m)
 stk_test(message SOURCES test_message.c LINK stk_cluster stk_base)
 # Whole programs under mpirun. Sanitizers report Open MPI's own affairs, so these tests run without
 # (label mpi); what they would see is in the tests above and in layers.
