@@ -4,6 +4,7 @@
 
 #include "base/team.h"
 #include "cpu/cpu.h"
+#include "engine/chain_gpu.h"
 #include "engine/dense_gpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
@@ -140,6 +141,9 @@ struct stk_session {
     stk_vk_batch_row *stream_rows;
     stk_vk_attended stream_output;
     uint64_t stream_begin_ns; // of the layer under way, for the trace
+    stk_vk_chain *chain;      // NULL: every layer comes back to the host
+    bool uses_chain;          // as uses_stream
+    uint32_t *chain_end;      // [layer]: where a run that begins there ends (engine/chain_gpu.h)
     int32_t *tokens;          // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
@@ -246,6 +250,7 @@ STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine
 void stk_forward_worker(stk_worker *worker, void *session);
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_experts_announce(stk_session *s, uint32_t layer);
+void stk_experts_note(stk_session *s, uint32_t layer); // what was chosen, for who counts or listens
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_attention_place(stk_session *s); // once for what has been taken
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
