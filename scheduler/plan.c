@@ -1,12 +1,14 @@
 #include "scheduler/plan.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "scheduler/cost_impl.h"
+#include "scheduler/split.h"
 
 enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
-enum { LAYERS_MAX = 1024 };
+enum { LAYERS_MAX = STK_SPLIT_LAYERS_MAX };
 enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 8, INFLIGHT_MAX = 64 };
 static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
 
@@ -344,19 +346,37 @@ static void fill_memory(const search *s, stk_plan *p)
         p->gpu_bytes[g] = c->gpu_experts[g] * m->slot_bytes;
 }
 
-// Ranks are equal machines, layers take equal times, and the last rank has the head.
-static bool share_layers(const stk_plan_model *m, stk_plan *p)
+// Ranks are equal machines whose memory was counted before, layers take equal times, and the last
+// rank has the head, too.
+static void share_layers(const stk_plan_machine *machine, const stk_plan_model *m, stk_plan *p)
 {
-    double layer_s[LAYERS_MAX], speed[STK_PLAN_RANKS_MAX];
-    uint64_t memory_bytes[STK_PLAN_RANKS_MAX] = {0};
-    double head_s = p->decode.stages[STK_STAGE_HEAD].seconds;
-    for (uint32_t i = 0; i < m->layer_count; i++)
-        layer_s[i] = (p->decode.seconds - head_s) / m->layer_count;
+    stk_split_layer layers[LAYERS_MAX] = {0};
+    stk_split_rank ranks[STK_PLAN_RANKS_MAX];
+    stk_split split = {.first = {0}};
+    double head_s = p->decode.stages[STK_STAGE_HEAD].seconds,
+           layers_s = p->decode.seconds - head_s - p->decode.stages[STK_STAGE_HOP].seconds;
     p->rank_count = p->choices.rank_count > 1 ? p->choices.rank_count : 1;
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        layers[i].overhead_s = layers_s / m->layer_count;
     for (uint32_t r = 0; r < p->rank_count; r++)
-        speed[r] = 1;
-    return stk_plan_split(layer_s, 0, m->layer_count, head_s, speed, memory_bytes, p->rank_count,
-                          p->ranks);
+        ranks[r] = (stk_split_rank){.memory_bytes = UINT64_MAX / 2,
+                                    .memory_bytes_per_s = (double)m->head_bytes / head_s,
+                                    .disk_bytes_per_s = machine->disk_bytes_per_s,
+                                    .link_bytes_per_s = machine->link_bytes_per_s};
+    const stk_split_problem problem = {
+        .ranks = ranks,
+        .rank_count = p->rank_count,
+        .layers = layers,
+        .layer_count = m->layer_count,
+        .last_token_bytes = m->head_bytes,
+        .hop_s = machine->link_latency_s,
+        .hop_bytes = (uint64_t)m->width * sizeof(float),
+    };
+    stk_status status = stk_split_plan(&problem, &split);
+    assert(status == STK_OK); // nothing that could not fit
+    (void)status;
+    for (uint32_t r = 0; r < p->rank_count; r++)
+        p->ranks[r] = (stk_plan_range){split.first[r], split.first[r + 1] - split.first[r]};
 }
 
 // The same choices on a machine with twice of one thing.
@@ -398,10 +418,11 @@ static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const s
     bool is_good = m->node_count > 0 && m->node_count <= STK_PLAN_NODES_MAX && m->worker_max > 0 &&
                    m->gpu_count <= STK_PLAN_GPUS_MAX && m->decode_macs_per_s > 0 &&
                    m->prefill_macs_per_s > 0 && m->disk_bytes_per_s > 0 && o->layer_count > 0 &&
-                   o->layer_count <= LAYERS_MAX && o->expert_count > 0 &&
-                   o->expert_used_count > 0 && o->slot_bytes > 0 && o->width > 0 &&
-                   o->skew.experts > 0 && w->worker_count > 0 && w->batch_rows > 0 &&
-                   w->rank_count <= STK_PLAN_RANKS_MAX &&
+                   o->layer_count <= LAYERS_MAX && o->expert_count > 0 && o->head_bytes > 0 &&
+                   o->head_macs > 0 && o->expert_used_count > 0 && o->slot_bytes > 0 &&
+                   o->width > 0 && o->skew.experts > 0 && w->worker_count > 0 &&
+                   w->batch_rows > 0 && w->rank_count <= STK_PLAN_RANKS_MAX &&
+                   w->rank_count <= o->layer_count &&
                    (w->rank_count < 2 || m->link_bytes_per_s > 0);
     for (uint32_t i = 0; is_good && i < m->node_count; i++) {
         cores += m->nodes[i].core_count;
@@ -446,5 +467,6 @@ stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *
     stk_cost_decode(machine, model, &s.best, prompt, &out->decode);
     stk_cost_prefill(machine, model, &s.best, rows, 0, &out->prefill);
     find_binding(&s, out);
-    return share_layers(model, out) ? STK_OK : STK_INVALID;
+    share_layers(machine, model, out);
+    return STK_OK;
 }

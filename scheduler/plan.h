@@ -10,13 +10,14 @@
 
 #include "base/status.h"
 #include "scheduler/skew.h"
+#include "scheduler/split.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
     STK_PLAN_NODES_MAX = 64,
     STK_PLAN_GPUS_MAX = 8,
-    STK_PLAN_RANKS_MAX = 64,
+    STK_PLAN_RANKS_MAX = STK_SPLIT_RANKS_MAX,
     STK_PLAN_GUESS_MAX = 8,
     STK_PLAN_NAME_BYTES = 64,
 };
@@ -178,7 +179,7 @@ typedef struct stk_plan {
 } stk_plan;
 
 // STK_NO_MEMORY: even the least does not fit; out->least_bytes says what is needed and the rest is
-// not written. STK_INVALID: no node, no worker, speeds or sizes of zero.
+// not written. STK_INVALID: no node, no worker, speeds or sizes of zero, more ranks than layers.
 STK_CHECKED stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *model,
                                      const stk_plan_wishes *wishes, stk_plan *out);
 
@@ -198,13 +199,5 @@ void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *mod
 // and taking the memory of the session.
 double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
                         const stk_plan_wishes *wishes, const stk_plan_choices *choices);
-
-// Layers for ranks of different speed so that the slowest is as quick as can be and none holds
-// more than it can: layer_s[layer_count] seconds and layer_bytes a layer, head_s on the last rank.
-// speed[rank]: relative; memory_bytes[rank], 0: any. Every rank gets at least one layer. False:
-// it does not fit, or there are more ranks than layers.
-bool stk_plan_split(const double *layer_s, uint64_t layer_bytes, uint32_t layer_count,
-                    double head_s, const double *speed, const uint64_t *memory_bytes,
-                    uint32_t rank_count, stk_plan_range *out);
 
 #endif

@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/synth.h"
-
 enum {
-    VOCAB = 512,
+    VOCAB = TEST_TINY_VOCAB,
     WINDOW = 16,
     // More than two segments of attention and than two rings of 256.
     LONG = 600,
@@ -32,11 +30,7 @@ static int make_models(void **state)
 {
     if (test_make_folder(state) != 0)
         return -1;
-    stk_synth_options options = stk_synth_defaults();
-    options.shape = "tiny";
-    options.vocab_count = VOCAB;
-    options.path = small_window();
-    options.window = WINDOW;
+    stk_synth_options options = test_tiny(small_window(), WINDOW);
     if (stk_synth_write(&options, &test_log) != STK_OK)
         return -1;
     options.path = wide_window();

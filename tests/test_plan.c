@@ -278,27 +278,25 @@ static void gpus_get_the_hot_experts(void **state)
     assert_true(with.choices.gpu_experts[0] <= without.experts / 10);
 }
 
+// Equal machines, and the head costs the last one some of its layers.
 static void ranks_share_layers(void **state)
 {
     (void)state;
-    double layer_s[52], speed[4] = {1, 1, 1, 0.5};
-    uint64_t memory[4] = {0, 0, 6, 0};
-    stk_plan_range ranges[4];
-    for (uint32_t i = 0; i < 52; i++)
-        layer_s[i] = 1;
-    assert_true(stk_plan_split(layer_s, 1, 52, 4, speed, memory, 4, ranges));
-    // The third has room for 6, so 46 layers and a head of 4 are shared by speeds 1, 1 and a half:
-    // 20, 20 and 6 layers, which take 20, 20 and 20.
-    double worst = 0;
+    stk_plan_model model = plan_model_21b();
+    stk_plan_machine machine = plan_machine(1, 8, 6 * GIB, 40);
+    stk_plan_wishes wishes = plan_open_wishes();
+    stk_plan plan;
+    wishes.rank_count = 4;
+    assert_int_equal(stk_plan_make(&machine, &model, &wishes, &plan), STK_OK);
+    uint32_t next = 0;
     for (uint32_t r = 0; r < 4; r++) {
-        double t = (ranges[r].count + (r == 3 ? 4 : 0)) / speed[r];
-        worst = t > worst ? t : worst;
+        assert_int_equal(plan.ranks[r].first, next);
+        next += plan.ranks[r].count;
     }
-    assert_true(ranges[2].count <= 6);
-    assert_true(worst <= 20.01);
-    memory[0] = memory[1] = memory[3] = 5;
-    assert_false(stk_plan_split(layer_s, 1, 52, 4, speed, memory, 4, ranges));
-    assert_false(stk_plan_split(layer_s, 1, 3, 4, speed, memory, 4, ranges));
+    assert_int_equal(next, model.layer_count);
+    assert_true(plan.ranks[3].count < plan.ranks[0].count && plan.ranks[3].count > 0);
+    wishes.rank_count = STK_PLAN_RANKS_MAX; // more than layers
+    assert_int_equal(stk_plan_make(&machine, &model, &wishes, &plan), STK_INVALID);
 }
 
 static void more_ranks_hold_more_experts(void **state)

@@ -1,5 +1,5 @@
 // Which rank gets which layers: against every possibility, and at the edges.
-#include "cluster/split.h"
+#include "scheduler/split.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -41,8 +41,15 @@ static void make(example *e, uint64_t seed)
             .overhead_s = draw(&random, 0, 1e-3),
         };
     for (uint32_t r = 0; r < ranks; r++)
-        e->ranks[r] = (stk_split_rank){(uint64_t)(draw(&random, 0, plenty) * 6e7 * layers),
-                                       draw(&random, 1e9, 4e10), draw(&random, 1e8, 3e9)};
+        e->ranks[r] = (stk_split_rank){
+            .memory_bytes = (uint64_t)(draw(&random, 0, plenty) * 6e7 * layers),
+            .memory_bytes_per_s = draw(&random, 1e9, 4e10),
+            .disk_bytes_per_s = draw(&random, 1e8, 3e9),
+            .gpu_memory_bytes = seed % 2 ? 0 : (uint64_t)(draw(&random, 0, 1) * 5e7 * layers),
+            .gpu_bytes_per_s = draw(&random, 1e10, 9e11),
+            .gpu_layer_s = draw(&random, 0, 1e-4),
+            .link_bytes_per_s = draw(&random, 1e8, 1e9),
+        };
     e->problem = (stk_split_problem){
         .ranks = e->ranks,
         .rank_count = ranks,
@@ -53,6 +60,7 @@ static void make(example *e, uint64_t seed)
         .last_token_bytes = 20000000,
         .experts_least_bytes = 5000000,
         .hop_s = 1e-4,
+        .hop_bytes = 10000,
     };
 }
 
@@ -111,7 +119,9 @@ static void test_against_all_splits(void **state)
         assert_int_equal(stk_split_judge(&e.problem, &again, &rank), STK_OK);
         assert_true(again.token_s == split.token_s);
         // Hops do not depend on the split, so the tie is that of the stages' sum.
-        double hops = (e.problem.rank_count - 1) * e.problem.hop_s;
+        double hops = split.token_s;
+        for (uint32_t r = 0; r < e.problem.rank_count; r++)
+            hops -= split.stage_s[r];
         double tie = STK_SPLIT_TIE_PERCENT / 100.0;
         assert_true(split.token_s - hops <= (least - hops) * (1.0001 + tie));
         try_all(&e, least, 1 + tie * (0.9999 - hops / least), &stage);
@@ -135,7 +145,7 @@ static void test_equal_ranks_share_equally(void **state)
                                         .expert_token_bytes = 500,
                                         .expert_disk_bytes = 800};
     for (uint32_t r = 0; r < 4; r++)
-        e.ranks[r] = (stk_split_rank){1u << 30, 1e9, 1e9};
+        e.ranks[r] = (stk_split_rank){1u << 30, 1e9, 1e9, 0, 0, 0, 0};
     stk_split split;
     assert_int_equal(stk_split_plan(&e.problem, &split), STK_OK);
     for (uint32_t r = 0; r <= 4; r++)
@@ -160,8 +170,8 @@ static void test_memory_decides(void **state)
                                         .fixed_token_bytes = 1000,
                                         .expert_token_bytes = 500,
                                         .expert_disk_bytes = 800};
-    e.ranks[0] = (stk_split_rank){20000, 1e9, 1e5}; // two layers whole, and a slow disk
-    e.ranks[1] = (stk_split_rank){60000, 1e9, 1e5};
+    e.ranks[0] = (stk_split_rank){20000, 1e9, 1e5, 0, 0, 0, 0}; // two layers whole, and a slow disk
+    e.ranks[1] = (stk_split_rank){60000, 1e9, 1e5, 0, 0, 0, 0};
     stk_split split;
     assert_int_equal(stk_split_plan(&e.problem, &split), STK_OK);
     assert_int_equal(split.first[1], 2);
@@ -174,6 +184,76 @@ static void test_memory_decides(void **state)
     assert_int_equal(stk_split_plan(&e.problem, &split), STK_NO_MEMORY);
     assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_NO_MEMORY);
     assert_int_equal(rank, 0);
+}
+
+// Two equal ranks with 4 layers each, 1 ms per layer from memory, half of it experts.
+static void make_pair(example *e)
+{
+    make(e, 5);
+    e->problem.rank_count = 2;
+    e->problem.layer_count = 8;
+    e->problem.first_fixed_bytes = e->problem.last_fixed_bytes = e->problem.last_token_bytes = 0;
+    for (uint32_t i = 0; i < 8; i++)
+        e->layers[i] = (stk_split_layer){.fixed_bytes = 500000,
+                                         .experts_bytes = 9000000,
+                                         .fixed_token_bytes = 500000,
+                                         .expert_token_bytes = 500000,
+                                         .expert_disk_bytes = 500000};
+    for (uint32_t r = 0; r < 2; r++)
+        e->ranks[r] = (stk_split_rank){
+            .memory_bytes = 1u << 30, .memory_bytes_per_s = 1e9, .disk_bytes_per_s = 1e8};
+}
+
+static void test_gpu_takes_experts(void **state)
+{
+    (void)state;
+    example e;
+    stk_split split = {.first = {0, 4, 8}};
+    uint32_t rank;
+    make_pair(&e);
+    stk_split_rank *r = &e.ranks[0];
+    r->gpu_memory_bytes = 1u << 30;
+    r->gpu_bytes_per_s = 4e9;
+    // 2 ms of experts at the speed of the cores, 0.5 at the GPU's: 0.8 of them take 0.4 on both.
+    assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+    assert_true(fabs(split.on_gpu[0] - 0.8) < 1e-9 && split.on_gpu[1] == 0);
+    assert_true(fabs(split.stage_s[0] - 2.4e-3) < 1e-9);
+    assert_true(fabs(split.stage_s[1] - 4e-3) < 1e-9);
+    // More memory of it is never slower; without any it is as if it were not there.
+    double before = INFINITY;
+    for (uint64_t bytes = 0; bytes <= 40000000; bytes += 1000000) {
+        r->gpu_memory_bytes = bytes;
+        assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+        assert_true(split.stage_s[0] <= before);
+        assert_true(bytes || split.stage_s[0] == split.stage_s[1]);
+        before = split.stage_s[0];
+    }
+    // Handing work over can cost more than it saves: then there is none.
+    r->gpu_layer_s = 1e-3;
+    assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+    assert_true(split.on_gpu[0] == 0 && split.stage_s[0] == split.stage_s[1]);
+    r->gpu_layer_s = 0;
+    assert_int_equal(stk_split_plan(&e.problem, &split), STK_OK);
+    assert_true(split.first[1] > 4); // the faster rank has more layers
+    // What the GPU holds need not fit into memory.
+    r->memory_bytes = 4 * 500000 + 9000000;
+    r->gpu_memory_bytes = 1u << 30;
+    split.first[1] = 4;
+    assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+    assert_true(split.resident[0] == 1);
+}
+
+static void test_link_adds_to_the_token(void **state)
+{
+    (void)state;
+    example e;
+    stk_split split = {.first = {0, 4, 8}};
+    uint32_t rank;
+    make_pair(&e);
+    e.ranks[0].link_bytes_per_s = 1e8;
+    e.ranks[1].link_bytes_per_s = 1; // nobody comes after it
+    assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+    assert_true(fabs(split.token_s - (8e-3 + 1e-4 + 10000 / 1e8)) < 1e-9);
 }
 
 static void test_written_splits(void **state)
@@ -224,6 +304,8 @@ int main(void)
         cmocka_unit_test(test_against_all_splits),
         cmocka_unit_test(test_equal_ranks_share_equally),
         cmocka_unit_test(test_memory_decides),
+        cmocka_unit_test(test_gpu_takes_experts),
+        cmocka_unit_test(test_link_adds_to_the_token),
         cmocka_unit_test(test_written_splits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,6 +126,8 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         json_object_set_new(object, "nodes", json_nodes(r));
         json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
     }
+    if (object)
+        json_object_set_new(object, "sequences", json_integer(r->sequences));
     if (r->ranks.count > 1 && object)
         json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)

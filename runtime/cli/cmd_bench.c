@@ -16,6 +16,7 @@
 #include <time.h>
 
 enum { QUICK_BANDWIDTH_PART = 8 };
+enum { OPEN_ROWS_LEAST = 32 }; // a batch whose rows nobody asked for never has fewer
 
 typedef struct job {
     stk_bench_options options;
@@ -70,9 +71,17 @@ static stk_session_options session_options(const job *j)
     stk_session_options session = {.context_tokens = largest(&o->depths) + tokens,
                                    .batch_rows_max = o->batch_rows,
                                    .logit_rows_max = drafted + 1,
+                                   .sequence_count = o->sequences,
+                                   .inflight_max = o->sequences > 1 ? STK_INFLIGHT_AUTO : 0,
                                    .trace_forwards = o->trace_path ? 1 : 0};
     if (session.batch_rows_max > session.context_tokens)
         session.batch_rows_max = session.context_tokens;
+    // Every sequence may have a row in one batch.
+    bool is_open = session.batch_rows_max == 0 && o->sequences <= OPEN_ROWS_LEAST;
+    if (!is_open && session.batch_rows_max < o->sequences)
+        session.batch_rows_max = o->sequences;
+    if (session.logit_rows_max < o->sequences)
+        session.logit_rows_max = o->sequences;
     return session;
 }
 
@@ -118,6 +127,7 @@ static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t *
     run->reps = j->options.reps;
     run->warmup = j->options.warmup;
     run->is_greedy = j->options.is_greedy;
+    run->sequences = j->options.sequences;
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);

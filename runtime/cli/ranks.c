@@ -3,8 +3,8 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cluster/launcher.h"
-#include "cluster/split.h"
 #include "engine/pipeline.h"
+#include "scheduler/split.h"
 #include "stk_commit.h"
 #include <stdio.h>
 #include <string.h>

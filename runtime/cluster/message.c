@@ -44,6 +44,9 @@ static size_t payload(const stk_message *m, const void **data)
     case STK_MESSAGE_OPEN:
         *data = &m->u.open;
         return sizeof m->u.open;
+    case STK_MESSAGE_FAILED:
+        *data = &m->u.failed;
+        return sizeof m->u.failed;
     case STK_MESSAGE_TRUNCATE:
         *data = &m->u.truncate;
         return sizeof m->u.truncate;

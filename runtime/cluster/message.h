@@ -15,6 +15,7 @@
 typedef enum stk_message_type {
     STK_MESSAGE_OPEN = 1, // down the chain: open a session
     STK_MESSAGE_FORWARD,  // rows and their residual stream
+    STK_MESSAGE_FAILED,   // a rank before cannot go on; the last one tells rank 0
     STK_MESSAGE_TRUNCATE,
     STK_MESSAGE_CLOSE, // the session
     STK_MESSAGE_STATS, // answered by every rank
@@ -42,6 +43,11 @@ typedef struct stk_message_forward {
     const stk_message_row *rows; // [row_count]
     const void *hidden; // [row_count][width], float or half; 64-byte aligned in the message
 } stk_message_forward;
+
+typedef struct stk_message_failed {
+    uint32_t status; // stk_status
+    uint32_t rank;
+} stk_message_failed;
 
 typedef struct stk_message_truncate {
     uint32_t sequence, length_tokens;
@@ -71,6 +77,7 @@ typedef struct stk_message {
     union {
         stk_message_open open;
         stk_message_forward forward;
+        stk_message_failed failed;
         stk_message_truncate truncate;
         stk_message_reply reply;
     } u;

@@ -4,6 +4,7 @@
 
 #include "base/team.h"
 #include "cpu/cpu.h"
+#include "engine/chain_gpu.h"
 #include "engine/dense_gpu.h"
 #include "engine/engine.h"
 #include "engine/experts_gpu.h"
@@ -114,9 +115,18 @@ enum {
     STK_DENSE_ROWS_MIN = 6, // from as many, computing inactive neurons too is faster
 };
 
+// What a forward brought: this rank's scratch, or what came back from the last rank.
+typedef struct stk_answer {
+    uint32_t row_count;
+    const uint32_t *slot;  // [row_count]: where a row's answer is, UINT32_MAX: it asked for none
+    const float *logits;   // [slots][vocab_padded]; NULL: there are none
+    const int32_t *picked; // [slots]: instead of them, a token each; NULL: there are logits
+} stk_answer;
+
 struct stk_session {
     stk_engine *engine;
-    uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max;
+    uint32_t context_tokens, sequence_count, batch_rows_max, logit_rows_max, inflight_max;
+    uint32_t inflight_count; // submitted and not collected
     bool full_kv;
     uint32_t *length;  // [sequence]
     uint32_t *highest; // [sequence]: longest it has been, which tells what rings still hold
@@ -131,6 +141,9 @@ struct stk_session {
     stk_vk_batch_row *stream_rows;
     stk_vk_attended stream_output;
     uint64_t stream_begin_ns; // of the layer under way, for the trace
+    stk_vk_chain *chain;      // NULL: every layer comes back to the host
+    bool uses_chain;          // as uses_stream
+    uint32_t *chain_end;      // [layer]: where a run that begins there ends (engine/chain_gpu.h)
     int32_t *tokens;          // [sequence][context]: to compute lost keys and values again
 
     // The batch of the forward in progress.
@@ -177,8 +190,8 @@ struct stk_session {
     float *expert_outputs;       // [batch * used][width padded]
     stk_expert_scratch *workers; // [worker_count]
     float *logits;               // [logit_rows_max][vocab padded to 16]
-    int32_t *best;               // [logit_rows_max]: over ranks, where only these travel
-    bool has_best;               // of the last forward: only these did
+    int32_t *picked;             // [logit_rows_max]: over ranks, where only tokens travel
+    stk_answer answer;
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
@@ -240,6 +253,7 @@ STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine
 void stk_forward_worker(stk_worker *worker, void *session);
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_experts_announce(stk_session *s, uint32_t layer);
+void stk_experts_note(stk_session *s, uint32_t layer); // what was chosen, for who counts or listens
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_attention_place(stk_session *s); // once for what has been taken
 // Ends its phases itself, as there may be one or two.

@@ -6,9 +6,9 @@
 #include <time.h>
 
 #include "cluster/cluster.h"
-#include "cluster/split.h"
 #include "engine/engine_impl.h"
 #include "engine/speed_probe.h"
+#include "scheduler/split.h"
 #include "store/model_identity.h"
 
 enum { PING_BYTES = 16 << 10, PINGS = 12, ERROR_BYTES = 256 };
@@ -180,9 +180,11 @@ static stk_status choose_split(stk_engine *e, const stk_engine_options *options,
         return STK_NO_MEMORY;
     cost_layers(e, session ? session : &none, layers);
     for (uint32_t r = 0; r < count; r++)
-        ranks[r] = (stk_split_rank){all[r].memory_bytes,
-                                    all[r].speed.memory_bytes_per_s * EFFICIENCY,
-                                    all[r].speed.disk_bytes_per_s};
+        ranks[r] = (stk_split_rank){
+            .memory_bytes = all[r].memory_bytes,
+            .memory_bytes_per_s = all[r].speed.memory_bytes_per_s * EFFICIENCY,
+            .disk_bytes_per_s = all[r].speed.disk_bytes_per_s,
+        };
     uint64_t head = stk_dense_bytes(m->output->type, stk_dense_format(m->output->type, m->width),
                                     m->vocab_size, m->width);
     const stk_split_problem problem = {

@@ -23,7 +23,7 @@ struct stk_cluster {
     MPI_Request out[STK_CLUSTER_BUFFERS], in[STK_CLUSTER_BUFFERS];
     uint32_t next_out, next_in;
     bool in_hand; // in[next_in - 1]'s buffer is the caller's until the next receive
-    MPI_Request bulk;
+    MPI_Request bulks[STK_CLUSTER_BULKS_MAX];
 
     // The pulse: its own thread. Times are of the monotonic clock.
     pthread_t thread;

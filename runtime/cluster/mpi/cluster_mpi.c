@@ -10,7 +10,7 @@
 #include "base/pages.h"
 #include "cluster/launcher.h"
 
-enum { PROTOCOL = 2, VERSION_BYTES = 64, SILENCE_MS = 5000, END_WITHIN_S = 2 };
+enum { PROTOCOL = 3, VERSION_BYTES = 64, SILENCE_MS = 5000, END_WITHIN_S = 2 };
 
 // What ranks tell each other first. Never changes its size or order.
 typedef struct hello {
@@ -148,7 +148,9 @@ stk_status stk_cluster_open(const stk_cluster_options *options, stk_cluster **ou
     c->silence_ns_max = 1000000u *
                         (uint64_t)(options->silence_ms_max ? options->silence_ms_max : SILENCE_MS);
     c->messages = c->pulses = MPI_COMM_NULL;
-    c->bulk = c->beat_in = MPI_REQUEST_NULL;
+    c->beat_in = MPI_REQUEST_NULL;
+    for (int i = 0; i < STK_CLUSTER_BULKS_MAX; i++)
+        c->bulks[i] = MPI_REQUEST_NULL;
     for (int i = 0; i < STK_CLUSTER_BUFFERS; i++)
         c->out[i] = c->in[i] = MPI_REQUEST_NULL;
     pthread_mutex_init(&c->lock, NULL);
@@ -189,7 +191,8 @@ void stk_cluster_close(stk_cluster **cluster)
     stk_cluster_pulse_stop(c);
     for (int i = 0; i < STK_CLUSTER_BUFFERS; i++)
         cancel_receive(&c->in[i]);
-    cancel_receive(&c->bulk);
+    for (int i = 0; i < STK_CLUSTER_BULKS_MAX; i++)
+        cancel_receive(&c->bulks[i]);
     cancel_receive(&c->beat_in);
     for (uint32_t r = 0; c->beats && r < c->count; r++)
         MPI_Wait(&c->beats[r], MPI_STATUS_IGNORE); // so short that they leave at once

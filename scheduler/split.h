@@ -1,11 +1,12 @@
-// cluster/split.h: which rank gets which layers.
+// scheduler/split.h: which rank gets which layers.
 //
 // Pure: facts in, layers out; no clock, no messages. The unit of time is the second, of memory the
 // byte. What is predicted is a decoded token: it visits every rank in turn, so its time is the sum
 // of their stages and of the hops between them. Experts that do not fit into a rank's memory are
-// read from its disk as often as they are chosen and not there.
-#ifndef STK_CLUSTER_SPLIT_H
-#define STK_CLUSTER_SPLIT_H
+// read from its disk as often as they are chosen and not there. A rank's GPU computes experts
+// beside its cores, as many as keep both busy.
+#ifndef STK_SCHEDULER_SPLIT_H
+#define STK_SCHEDULER_SPLIT_H
 
 #include "base/status.h"
 #include <stddef.h>
@@ -21,6 +22,10 @@ typedef struct stk_split_rank {
     uint64_t memory_bytes;     // for layers, after program, scratch and the like
     double memory_bytes_per_s; // weights its cores get through; > 0
     double disk_bytes_per_s;   // > 0
+    uint64_t gpu_memory_bytes; // for experts; 0: no GPU
+    double gpu_bytes_per_s;    // of its memory, by experts; > 0 with a GPU
+    double gpu_layer_s;        // to hand it a layer's work and have its result
+    double link_bytes_per_s;   // to the next rank; 0: hop_s is all that counts
 } stk_split_rank;
 
 typedef struct stk_split_layer {
@@ -41,14 +46,16 @@ typedef struct stk_split_problem {
     uint64_t last_fixed_bytes;    // of the last rank: the head
     uint64_t last_token_bytes;    // of them, read for a token
     uint64_t experts_least_bytes; // slots without which no rank can work
-    double hop_s;
+    double hop_s;                 // of a message, however short
+    uint64_t hop_bytes;           // of a token, from rank to rank
 } stk_split_problem;
 
 typedef struct stk_split {
     uint32_t first[STK_SPLIT_RANKS_MAX + 1]; // rank r has layers first[r]..first[r + 1]
     double stage_s[STK_SPLIT_RANKS_MAX];     // predicted, of one token
     double token_s;                          // their sum and the hops
-    double resident[STK_SPLIT_RANKS_MAX];    // share of the rank's experts that fits
+    double resident[STK_SPLIT_RANKS_MAX];    // share of the rank's experts that fits, GPU included
+    double on_gpu[STK_SPLIT_RANKS_MAX];      // share of them that its GPU computes
 } stk_split;
 
 // The split with the least time per token; of those within STK_SPLIT_TIE_PERCENT of it the one
