@@ -93,6 +93,44 @@ static void test_threads_and_chunks(void **state)
     check_threads_and_chunks(small_window(), LONG, VOCAB);
 }
 
+// A few rows at the ends of segments, where workers that do not fit the KV heads share each of
+// them.
+static void check_shared_heads(const char *path, uint32_t vocab)
+{
+    static const struct {
+        uint32_t from, to, chunk;
+    } stretches[] = {{254, 259, 1}, {510, 514, 1}, {514, 517, 3}, {597, 600, 1}};
+    int32_t ids[LONG];
+    test_random_ids(12, vocab, ids, LONG);
+    const setup base = {path, 1, 60, LONG, false};
+    float *want = run(&base, ids, LONG, vocab), *got = test_floats((size_t)LONG * vocab);
+    for (uint32_t threads = 3; threads <= 5; threads += 2) {
+        stk_engine *engine = test_engine(path, NULL, threads);
+        const stk_session_options options = {.context_tokens = LONG, .batch_rows_max = 60};
+        stk_session *session = test_session(engine, &options);
+        assert_int_not_equal(stk_engine_model(engine)->kv_head_count % threads, 0);
+        for (size_t i = 0; i < sizeof stretches / sizeof *stretches; i++) {
+            uint32_t from = stretches[i].from, count = stretches[i].to - from;
+            uint32_t length = stk_session_length(session, 0);
+            if (length < from)
+                test_feed(session, vocab, 0, ids + length, from - length, 60, NULL);
+            test_feed(session, vocab, 0, ids + from, count, stretches[i].chunk, got);
+            test_same_bits("shared heads", got, want + (size_t)from * vocab, count, vocab);
+        }
+        stk_session_close(&session);
+        stk_engine_close(&engine);
+    }
+    free(want);
+    free(got);
+}
+
+static void test_shared_heads(void **state)
+{
+    (void)state;
+    check_shared_heads(small_window(), VOCAB); // and full attention on some layers
+    check_shared_heads(wide_window(), VOCAB);
+}
+
 // Two sequences in one batch, their rows taking turns unevenly.
 static void check_interleaved(const char *path, uint32_t count, uint32_t vocab)
 {
@@ -353,10 +391,15 @@ static void test_short_text_touches_little(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads_and_chunks), cmocka_unit_test(test_interleaved),
-        cmocka_unit_test(test_some_logits),        cmocka_unit_test(test_ring),
-        cmocka_unit_test(test_truncate),           cmocka_unit_test(test_truncate_past_ring),
-        cmocka_unit_test(test_row_errors),         cmocka_unit_test(test_short_text_touches_little),
+        cmocka_unit_test(test_threads_and_chunks),
+        cmocka_unit_test(test_shared_heads),
+        cmocka_unit_test(test_interleaved),
+        cmocka_unit_test(test_some_logits),
+        cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_truncate),
+        cmocka_unit_test(test_truncate_past_ring),
+        cmocka_unit_test(test_row_errors),
+        cmocka_unit_test(test_short_text_touches_little),
     };
     return cmocka_run_group_tests(tests, make_models, test_remove_folder);
 }
