@@ -4,8 +4,9 @@
 
 #include "scheduler/plan.h"
 
-// Bytes per second that so many workers read from all nodes' memory together.
-double stk_cost_bandwidth(const stk_plan_machine *machine, double workers);
+// Seconds to take the memory that a session's batches and workers compute in.
+double stk_cost_taking_s(const stk_plan_model *model, const stk_plan_choices *choices);
+
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *machine, uint32_t inflight);
 
 // Positions that a row sees in all layers together.

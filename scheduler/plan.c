@@ -10,7 +10,6 @@
 enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
 enum { LAYERS_MAX = STK_SPLIT_LAYERS_MAX };
 enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 8, INFLIGHT_MAX = 64 };
-static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
 
 static const uint32_t batches[] = {16, 32, 64, 128, 256, 512, 1024, 2048};
 
@@ -125,11 +124,9 @@ static double prompt_seconds(const stk_plan_machine *machine, const stk_plan_mod
     uint32_t rows = (prompt + passes - 1) / passes;
     stk_plan_cost prefill;
     stk_cost_prefill(machine, model, c, rows, (prompt - rows) / 2, &prefill);
-    double taken = (double)(c->batch_rows * model->session_row_bytes +
-                            c->worker_count * model->session_worker_bytes);
     // Only the last pass needs the head.
     double head = (passes - 1) * prefill.stages[STK_STAGE_HEAD].seconds;
-    return passes * prefill.seconds - head + taken / PAGES_BYTES_PER_S;
+    return passes * prefill.seconds - head + stk_cost_taking_s(model, c);
 }
 
 static double decode_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
@@ -386,6 +383,8 @@ static double seconds_with(const search *s, stk_limit_kind twice)
     for (uint32_t i = 0; i < m.node_count && twice == STK_LIMIT_BANDWIDTH; i++) {
         m.nodes[i].read_bytes_per_s *= 2;
         m.nodes[i].one_bytes_per_s *= 2;
+        m.nodes[i].runs_bytes_per_s *= 2;
+        m.nodes[i].one_runs_bytes_per_s *= 2;
     }
     for (uint32_t g = 0; g < m.gpu_count && twice == STK_LIMIT_GPU; g++) {
         m.gpus[g].read_bytes_per_s *= 2;
@@ -426,7 +425,8 @@ static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const s
                    (w->rank_count < 2 || m->link_bytes_per_s > 0);
     for (uint32_t i = 0; is_good && i < m->node_count; i++) {
         cores += m->nodes[i].core_count;
-        is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0;
+        is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0 &&
+                  m->nodes[i].runs_bytes_per_s > 0 && m->nodes[i].one_runs_bytes_per_s > 0;
     }
     for (uint32_t g = 0; is_good && g < m->gpu_count; g++)
         is_good = m->gpus[g].read_bytes_per_s > 0 && m->gpus[g].operations_per_s > 0;

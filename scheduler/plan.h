@@ -28,10 +28,13 @@ typedef struct stk_plan_node {
     uint64_t memory_bytes;   // that this process may use
     double read_bytes_per_s; // all its cores together
     double one_bytes_per_s;  // one thread
+    // The same in short runs, as an expert's active neurons are read (docs/scheduler.md).
+    double runs_bytes_per_s, one_runs_bytes_per_s;
 } stk_plan_node;
 
 typedef struct stk_plan_gpu {
     char name[STK_PLAN_NAME_BYTES];
+    bool is_measured;        // its speeds; else what is usual for its kind
     bool is_integrated;      // reads the host's memory and shares its bandwidth
     uint64_t memory_bytes;   // that may be taken
     double read_bytes_per_s; // of its memory
@@ -194,6 +197,12 @@ void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *mode
 void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
                       const stk_plan_choices *choices, uint32_t rows, uint32_t position,
                       stk_plan_cost *out);
+
+// The cost of a prompt's passes together: `tokens` from `position` on, in batches, the head once.
+// At position 0 the memory of the session is taken, which counts to the rows.
+void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
+                     stk_plan_cost *out);
 
 // Seconds of wishes' work with these choices: its prompt in batches, its new tokens one by one,
 // and taking the memory of the session.

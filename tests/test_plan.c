@@ -25,12 +25,12 @@ static uint32_t situations(situation *out)
     out[n++] = (situation){"two sockets", plan_machine(2, 16, 64 * GIB, 100), false};
     out[n++] = (situation){"256 cores", plan_machine(8, 32, 32 * GIB, 40), false};
     out[n] = (situation){"asymmetric", plan_machine(2, 8, 16 * GIB, 40), false};
-    out[n].machine.nodes[1] = (stk_plan_node){4, 2 * GIB, 15e9, 6e9};
+    out[n].machine.nodes[1] = plan_node(4, 2 * GIB, 15, 6);
     out[n].machine.worker_max = 12;
     out[n].machine.memory_available_bytes = 16 * GIB;
     out[n++].machine.memory_hard_bytes = 18 * GIB;
     out[n] = (situation){"memory without cores", plan_machine(2, 8, 4 * GIB, 40), false};
-    out[n].machine.nodes[1] = (stk_plan_node){0, 32 * GIB, 10e9, 4e9};
+    out[n].machine.nodes[1] = plan_node(0, 32 * GIB, 10, 4);
     out[n].machine.worker_max = 8;
     out[n].machine.memory_available_bytes = 32 * GIB;
     out[n++].machine.memory_hard_bytes = 36 * GIB;
@@ -181,9 +181,11 @@ static void more_never_hurts(void **state)
                 break;
             case 1:
                 more.nodes[nodes - 1].read_bytes_per_s *= 1.3;
+                more.nodes[nodes - 1].runs_bytes_per_s *= 1.3;
                 break;
             case 2:
                 more.nodes[0].one_bytes_per_s *= 1.3;
+                more.nodes[0].one_runs_bytes_per_s *= 1.3;
                 break;
             case 3:
                 more.disk_bytes_per_s *= 1.2;

@@ -63,16 +63,19 @@ static void print_machine(const stk_plan_shown *s, bool explains)
     if (s->facts->has_memory_probe && localtime_r(&at, &local))
         strftime(when, sizeof when, "measured %Y-%m-%d %H:%M", &local);
     for (uint32_t i = 0; i < m->node_count; i++)
-        printf("  node %-3" PRIu32 " %.1f GB/s, one thread %.1f GB/s (%s)\n", i,
-               m->nodes[i].read_bytes_per_s / 1e9, m->nodes[i].one_bytes_per_s / 1e9, when);
+        printf("  node %-3" PRIu32
+               " %.1f GB/s, one thread %.1f; in short runs %.1f and %.1f (%s)\n",
+               i, m->nodes[i].read_bytes_per_s / 1e9, m->nodes[i].one_bytes_per_s / 1e9,
+               m->nodes[i].runs_bytes_per_s / 1e9, m->nodes[i].one_runs_bytes_per_s / 1e9, when);
     printf("  core     %.1f G int8 multiply-adds/s one row, %.1f many (%s)\n",
            m->decode_macs_per_s / 1e9, m->prefill_macs_per_s / 1e9, when);
     printf("  disk     %.2f GB/s, %.0f us (%s)\n", m->disk_bytes_per_s / 1e9,
            m->disk_latency_s * 1e6,
            s->facts->has_disk_probe ? "measured" : "assumed, not measured");
     for (uint32_t g = 0; g < m->gpu_count; g++)
-        printf("  GPU      %s: %.0f GB/s, %.1f T multiply-adds/s (usual for its kind)\n",
+        printf("  GPU      %s: %.0f GB/s (%s), %.1f T multiply-adds/s (usual for its kind)\n",
                m->gpus[g].name, m->gpus[g].read_bytes_per_s / 1e9,
+               m->gpus[g].is_measured ? "measured" : "usual for its kind",
                m->gpus[g].operations_per_s / 1e12);
     printf("  experts  %s\n", s->model->usage_tokens ? "used as recorded beside the model"
                                                      : "used as is usual; nothing recorded");
