@@ -128,6 +128,8 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
     }
     if (object)
         json_object_set_new(object, "sequences", json_integer(r->sequences));
+    if (object)
+        json_object_set_new(object, "is_sampled", json_boolean(r->is_sampled));
     if (r->ranks.count > 1 && object)
         json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)

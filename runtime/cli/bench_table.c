@@ -111,10 +111,11 @@ static void write_ranks(const stk_bench_result *r, FILE *to)
         fprintf(to, "; hops %.0f us each, %.3f ms per answer", all->hop_s * 1e6,
                 all->overhead_s * 1e3);
     fprintf(to, "; %.1f KiB per token and hop, ", all->hop_bytes / 1024);
-    if (r->is_greedy)
-        fprintf(to, "%.0f bytes back (greedy)\n", all->logits_bytes);
+    if (r->is_greedy || r->is_sampled)
+        fprintf(to, "%.0f bytes back (%s)\n", all->logits_bytes,
+                r->is_greedy ? "greedy" : "sampled");
     else
-        fprintf(to, "%.1f KiB back (--greedy: 4 bytes)\n", all->logits_bytes / 1024);
+        fprintf(to, "%.1f KiB back (--greedy, --sampled: 4 bytes)\n", all->logits_bytes / 1024);
     fprintf(to, "%4s %-20s %6s %14s %12s %14s %12s\n", "rank", "host", "idle", "busy ms/token",
             "MB/token", "disk MB/token", "weights");
     for (uint32_t i = 0; i < all->count; i++) {

@@ -195,6 +195,7 @@ struct stk_session {
     float *logits;               // [logit_rows_max][vocab padded to 16]
     int32_t *picked;             // [logit_rows_max]: over ranks, where only tokens travel
     stk_answer answer;
+    const struct stk_sampler *sampler; // the caller's, for tokens drawn elsewhere; or NULL
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)

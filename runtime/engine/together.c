@@ -225,15 +225,6 @@ static void take_facts(stk_engine *e, const stk_engine_options *options, facts *
     own->speed = stk_speed_probe(e, own->memory_bytes / 2);
 }
 
-// How many ranks before this one are on its host.
-static uint32_t turn_of(const stk_engine *e, uint32_t rank)
-{
-    uint32_t turn = 0;
-    for (uint32_t r = 0; r < rank; r++)
-        turn += strcmp(stk_cluster_host(e->cluster, r), stk_cluster_host(e->cluster, rank)) == 0;
-    return turn;
-}
-
 stk_status stk_together_split(stk_engine *e, const stk_engine_options *options, stk_status mine,
                               double *prediction_s)
 {
@@ -256,11 +247,11 @@ stk_status stk_together_split(stk_engine *e, const stk_engine_options *options, 
     if (status != STK_OK)
         return status;
     // One after another where they share a machine, or they would measure each other.
-    uint32_t turns = 1, turn = turn_of(e, stk_cluster_rank(e->cluster));
+    uint32_t last = 0;
     for (uint32_t r = 0; r < stk_cluster_count(e->cluster); r++)
-        turns = turn_of(e, r) >= turns ? turn_of(e, r) + 1 : turns;
-    for (uint32_t t = 0; t < turns; t++) {
-        if (t == turn)
+        last = stk_cluster_turn(e->cluster, r) > last ? stk_cluster_turn(e->cluster, r) : last;
+    for (uint32_t t = 0; t <= last; t++) {
+        if (t == stk_cluster_turn(e->cluster, stk_cluster_rank(e->cluster)))
             take_facts(e, options, &own);
         stk_cluster_gather(e->cluster, &own, sizeof own, all);
     }
