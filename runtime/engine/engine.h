@@ -74,6 +74,7 @@ typedef struct stk_engine_options {
     uint32_t gpu_memory_percent;  // of what the driver offers this process; 0: 90
     bool gpu_copies;              // tests: copy weights even where host memory serves in place
     bool gpu_separate;            // tests: the residual comes back from it after every layer
+    bool gpu_validates;           // tests: under the validation layer
     bool gpu_churns;              // tests: experts come and go with every token
     const struct stk_vk_faults *gpu_faults; // tests; NULL: none
     const char *shader_cache_path;          // compiled shaders are kept there; NULL: nowhere
