@@ -2,6 +2,7 @@
 // validation: what it says is a failure. Accesses by buffer address it cannot see; copies, indirect
 // dispatches, lifetimes and queues it can.
 #include "tests/engine_test.h"
+#include "tests/vulkan/leaks.h"
 
 #include <dlfcn.h>
 #include <string.h>
