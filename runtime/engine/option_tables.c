@@ -48,7 +48,7 @@ static const stk_option engine_options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512, neon",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(stk_engine_options, cpu_mask)},
 };
 const stk_option_table stk_engine_option_table = TABLE("Processor", engine_options);
