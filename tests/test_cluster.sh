@@ -105,7 +105,19 @@ part_same()
     "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/want.txt" 2>&1
     ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/got.txt" 2>&1
     cmp -s "$folder/want.txt" "$folder/got.txt" || fail "ppl: $(cat "$folder/got.txt")"
+    part_gpu
     part_sidecar
+}
+
+# Experts on a GPU compute what the CPU would. The head stays on the CPU of the last rank, which
+# could not compute again what came from elsewhere.
+part_gpu()
+{
+    "$stoker" topo | grep -q '^vulkan 0' || return
+    same_logits "GPUs" 2 --split 4,4 -t 1 --device vulkan --gpu-experts 50 --gpu-layers 0 \
+        --gpu-head on -v
+    [ "$(grep -c '64 of 128 experts on ' "$folder/log")" -eq 2 ] ||
+        fail "GPUs: $(cat "$folder/log")"
 }
 
 # Ranks read their layers from the middle of a sidecar, and keep records of their own beside it.

@@ -52,7 +52,7 @@ typedef struct stk_engine_options {
     uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: as planned
 
     // What is left open above, and the batch of planned_session, is chosen for this machine
-    // (scheduler/plan.h); NULL: fixed defaults.
+    // (scheduler/plan.h); NULL: fixed defaults. Not with a cluster, whose ranks measure themselves.
     const struct stk_plan_machine *machine;
 
     // The layers this engine has, [layer_first, layer_end) of the file; 0, 0: all. Others are
@@ -102,7 +102,14 @@ typedef struct stk_memory_plan {
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
-double stk_engine_predicted_token_s(const stk_engine *engine); // over ranks; 0: not known
+// Over ranks: seconds expected for a decoded token; 0: not known.
+typedef struct stk_engine_prediction {
+    double token_s;   // alone under way, its token coming back
+    double slowest_s; // of many under way: the slowest rank's share
+    double logits_s;  // more of the first, where all logits come back
+} stk_engine_prediction;
+stk_engine_prediction stk_engine_predicted(const stk_engine *engine);
+
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 
 struct stk_plan;

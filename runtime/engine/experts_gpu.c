@@ -38,8 +38,7 @@ static stk_status open_on(stk_gpu *gpu, const stk_engine_options *options)
                  stk_vk_info(gpu->vk)->name);
         return STK_OK;
     }
-    uint32_t percent = options->gpu_experts_percent < 100 ? options->gpu_experts_percent : 100;
-    return stk_gpu_place(gpu, percent, options->gpu_copies);
+    return stk_gpu_place(gpu, engine->gpu_percent_max, options->gpu_copies);
 }
 
 stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, stk_gpu **out)
