@@ -65,14 +65,6 @@ static double macs_per_s(const stk_plan_machine *m, double rows, double many_sha
     return 1 / per_mac;
 }
 
-typedef struct cost {
-    const stk_plan_machine *machine;
-    const stk_plan_model *model;
-    const stk_plan_choices *choices;
-    double rows;
-    stk_plan_cost *out;
-} cost;
-
 // What a stage does: per layer it is handed out in `pieces`, `rows` rows at a time.
 typedef struct work {
     double bytes, macs, pieces, rows;
@@ -81,7 +73,7 @@ typedef struct work {
     bool in_runs;      // short ones; kernels load and multiply in turns then
 } work;
 
-static void add(const cost *c, stk_stage stage, work w)
+static void add(const stk_cost_pass *c, stk_stage stage, work w)
 {
     stk_plan_stage *s = &c->out->stages[stage];
     double busy = busy_workers(w.pieces, c->choices->worker_count);
@@ -93,43 +85,37 @@ static void add(const cost *c, stk_stage stage, work w)
     s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
 }
 
-static double experts_on_gpus(const stk_plan_choices *choices, uint32_t gpu_count)
-{
-    double sum = 0;
-    for (uint32_t g = 0; g < gpu_count; g++)
-        sum += choices->gpu_experts[g];
-    return sum;
-}
-
 double stk_cost_positions(const stk_plan_model *m, double position)
 {
     double windowed = position < m->window_tokens ? position : m->window_tokens;
     return (m->layer_count - m->windowed_layers) * position + m->windowed_layers * windowed;
 }
 
-static void add_dense(const cost *c, double position)
+static void add_dense(const stk_cost_pass *c, double position)
 {
     const stk_plan_model *m = c->model;
     double layers = m->layer_count, rows = c->rows;
     double seen = stk_cost_positions(m, position);
+    double here = 1 - c->choices->gpu_layers / layers; // the others' are a GPU's
     add(c, STK_STAGE_PROJECT,
-        (work){.bytes = layers * (double)m->attention_bytes,
-               .macs = rows * layers * (double)m->attention_macs,
+        (work){.bytes = here * layers * (double)m->attention_bytes,
+               .macs = here * rows * layers * (double)m->attention_macs,
                .pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE),
                .rows = rows,
                .efficiency = DENSE_EFFICIENCY,
                .many_share = DENSE_RATE_SHARE});
     add(c, STK_STAGE_ATTEND,
-        (work){.bytes = seen * m->kv_position_bytes,
-               .macs = rows * seen * (double)m->attend_macs /
+        (work){.bytes = here * seen * m->kv_position_bytes,
+               .macs = here * rows * seen * (double)m->attend_macs /
                        (rows > 1 ? ATTEND_MANY_SHARE : ATTEND_ONE_SHARE),
                .pieces = 4 * c->choices->worker_count,
                .rows = rows,
                .efficiency = ATTEND_EFFICIENCY,
                .many_share = 1});
+    double head = !c->choices->gpu_head;
     add(c, STK_STAGE_HEAD,
-        (work){.bytes = (double)m->head_bytes,
-               .macs = (double)m->head_macs,
+        (work){.bytes = head * (double)m->head_bytes,
+               .macs = head * (double)m->head_macs,
                .pieces = (double)m->head_macs / m->width / ROWS_PER_TAKE,
                .rows = 1,
                .efficiency = 1,
@@ -143,10 +129,11 @@ static void add_dense(const cost *c, double position)
     s->bytes = 4 * elements * rows;
     s->seconds = own + meet;
     s->limit = meet > own ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
+    stk_plan_gpu_dense_add(c, seen);
 }
 
 // Experts [from, to) in the order of use on the CPU: gate, up and down.
-static void add_experts(const cost *c, double from, double to)
+static void add_experts(const stk_cost_pass *c, double from, double to)
 {
     const stk_plan_model *m = c->model;
     double touched = stk_skew_touched(&m->skew, from, to, (uint32_t)c->rows);
@@ -180,46 +167,6 @@ static void add_experts(const cost *c, double from, double to)
     add(c, STK_STAGE_DOWN, inner);
 }
 
-// Seconds of the experts that GPUs compute; they work at the same time.
-static double gpu_seconds(const cost *c, double *from)
-{
-    const stk_plan_model *m = c->model;
-    double slowest = 0, first = 0;
-    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
-        const stk_plan_gpu *gpu = &c->machine->gpus[g];
-        double to = first + c->choices->gpu_experts[g];
-        if (c->choices->gpu_experts[g] == 0)
-            continue;
-        double touched = stk_skew_touched(&m->skew, first, to, (uint32_t)c->rows);
-        double pairs = c->rows * m->layer_count * m->expert_used_count *
-                       stk_skew_share(&m->skew, first, to);
-        double active = c->rows > PAIRS_SPLIT_MAX ? 1 : m->active_fraction;
-        double bytes = touched *
-                       ((double)m->gate_bytes + active * (double)(m->up_bytes + m->down_bytes));
-        double macs = pairs * (double)m->ffn_width * m->width * (1 + 2 * active);
-        double by_bytes = bytes / gpu->read_bytes_per_s, by_macs = macs / gpu->operations_per_s;
-        double seconds = (by_bytes > by_macs ? by_bytes : by_macs) + m->layer_count * gpu->submit_s;
-        slowest = seconds > slowest ? seconds : slowest;
-        first = to;
-    }
-    *from = first;
-    return slowest;
-}
-
-// An integrated GPU takes its bytes from the CPU's bandwidth: nothing is gained by bytes.
-static double shared_seconds(const cost *c)
-{
-    double first = 0, bytes = 0;
-    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
-        double to = first + c->choices->gpu_experts[g];
-        if (c->machine->gpus[g].is_integrated)
-            bytes += stk_skew_touched(&c->model->skew, first, to, (uint32_t)c->rows) *
-                     (double)(c->model->gate_bytes);
-        first = to;
-    }
-    return bytes / bandwidth(c->machine, c->choices->worker_count, true);
-}
-
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
 {
     double most = m->disk_bytes_per_s * DISK_EFFICIENCY;
@@ -234,10 +181,16 @@ static double experts_seconds(const stk_plan_cost *out)
            out->stages[STK_STAGE_DOWN].seconds;
 }
 
+static double experts_bytes(const stk_plan_cost *out)
+{
+    return out->stages[STK_STAGE_GATE].bytes + out->stages[STK_STAGE_UP].bytes +
+           out->stages[STK_STAGE_DOWN].bytes;
+}
+
 // What reading adds to `compute` seconds of all layers. Of a layer's misses those that were guessed
 // are read during the layers before; the others start with the layer's attention, and what is in
 // memory is computed first. The disk can do no more than its bandwidth.
-static void add_disk(const cost *c, double gpu_first, double before_route, double compute)
+static void add_disk(const stk_cost_pass *c, double gpu_first, double before_route, double compute)
 {
     const stk_plan_model *m = c->model;
     double ranks = c->choices->rank_count > 1 ? c->choices->rank_count : 1;
@@ -293,7 +246,7 @@ static void sum_up(stk_plan_cost *out)
 }
 
 // The way through the ranks, one after the other.
-static void add_hops(const cost *c)
+static void add_hops(const stk_cost_pass *c)
 {
     uint32_t hops = c->choices->rank_count > 1 ? c->choices->rank_count - 1 : 0;
     if (hops == 0)
@@ -310,25 +263,27 @@ static void cost_pass(const stk_plan_machine *machine, const stk_plan_model *mod
 {
     memset(out, 0, sizeof *out);
     out->rows = rows;
-    const cost c = {machine, model, choices, rows, out};
-    double first, shared = 0;
-    double on_gpu = gpu_seconds(&c, &first);
+    const stk_cost_pass c = {machine, model, choices, rows, out};
+    const stk_plan_gpu_experts_cost gpu = stk_plan_gpu_experts(&c);
     add_dense(&c, position + (rows - 1) / 2.0 + 1);
-    add_experts(&c, first, model->skew.experts);
-    if (experts_on_gpus(choices, machine->gpu_count) > 0)
-        shared = shared_seconds(&c);
-    // The CPU's experts and the GPU's at once: the slower counts, as the gate's.
-    double on_cpu = experts_seconds(out) + shared;
-    if (on_gpu > on_cpu) {
-        out->stages[STK_STAGE_GATE].seconds += on_gpu - on_cpu + shared;
-        out->stages[STK_STAGE_GATE].limit = STK_LIMIT_GPU;
-    } else {
-        out->stages[STK_STAGE_GATE].seconds += shared;
+    add_experts(&c, gpu.count, model->skew.experts);
+    // The cores' experts and the GPUs' at once: what the slower adds counts as the gate's. What
+    // shares the host's memory shares its bandwidth.
+    double on_cpu = experts_seconds(out), shared = 0;
+    if (gpu.shared_bytes > 0)
+        shared = (gpu.shared_bytes + experts_bytes(out)) /
+                 bandwidth(machine, machine->worker_max, false);
+    double longest = fmax(gpu.seconds, shared);
+    if (longest > on_cpu || gpu.stolen_s > 0) {
+        out->stages[STK_STAGE_GATE].seconds += fmax(longest - on_cpu, 0) + gpu.stolen_s;
+        out->stages[STK_STAGE_GATE].limit = longest > shared || gpu.stolen_s > 0
+                                                ? STK_LIMIT_GPU
+                                                : STK_LIMIT_BANDWIDTH;
     }
     double before = out->stages[STK_STAGE_PROJECT].seconds * 0.6, compute = 0;
     for (int i = 0; i < STK_STAGE_COUNT; i++)
         compute += i == STK_STAGE_HEAD ? 0 : out->stages[i].seconds;
-    add_disk(&c, first, before, compute);
+    add_disk(&c, gpu.count, before, compute);
     add_hops(&c);
     sum_up(out);
 }
@@ -346,10 +301,9 @@ void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *mod
     cost_pass(machine, model, choices, rows, position, out);
 }
 
-double stk_cost_taking_s(const stk_plan_model *m, const stk_plan_choices *c)
+double stk_cost_taking_s(const stk_plan_model *m, uint32_t workers, uint32_t rows)
 {
-    return (double)(c->batch_rows * m->session_row_bytes +
-                    c->worker_count * m->session_worker_bytes) /
+    return (double)(rows * m->session_row_bytes + workers * m->session_worker_bytes) /
            PAGES_BYTES_PER_S;
 }
 
@@ -373,8 +327,9 @@ void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *mode
     all.stages[STK_STAGE_HEAD] = pass.stages[STK_STAGE_HEAD];
     if (position == 0) {
         double keys = stk_cost_positions(model, tokens) * model->kv_position_bytes;
-        all.stages[STK_STAGE_ROWS].seconds += stk_cost_taking_s(model, choices) +
-                                              keys / PAGES_BYTES_PER_S;
+        uint32_t rows = tokens < choices->batch_rows ? tokens : choices->batch_rows;
+        all.stages[STK_STAGE_ROWS].seconds +=
+            stk_cost_taking_s(model, choices->worker_count, rows) + keys / PAGES_BYTES_PER_S;
     }
     sum_up(&all);
     *out = all;

@@ -36,10 +36,12 @@ typedef struct stk_plan_gpu {
     char name[STK_PLAN_NAME_BYTES];
     bool is_measured;        // its speeds; else what is usual for its kind
     bool is_integrated;      // reads the host's memory and shares its bandwidth
+    bool is_software;        // the cores in disguise: what it computes they cannot
     uint64_t memory_bytes;   // that may be taken
     double read_bytes_per_s; // of its memory
     double operations_per_s; // int8 multiply-adds
     double submit_s;         // from handing work over to having its result, at least
+    double link_bytes_per_s; // between host and its memory
 } stk_plan_gpu;
 
 typedef struct stk_plan_machine {
@@ -95,7 +97,9 @@ typedef struct stk_plan_wishes {
     uint32_t worker_count, batch_rows, guess_layers, reads_inflight; // or STK_PLAN_OPEN
     uint32_t gpu_count;                 // of the machine's GPUs, the first may be used; 0: CPU only
     uint64_t gpu_memory_bytes;          // cap on each; 0: none
-    uint32_t gpu_percent_max;           // of the experts that GPUs may take
+    uint32_t gpu_percent;               // of the experts, as far as they fit; or STK_PLAN_OPEN
+    uint32_t gpu_layers;                // whose attention the first computes; or STK_PLAN_OPEN
+    uint32_t gpu_head;                  // whether it computes the head; open: with all layers
     uint32_t rank_count;                // equal machines that share the layers; 0 or 1: this one
     uint32_t prompt_tokens, new_tokens; // the work to be quick at; 0: 512 and 256
 } stk_plan_wishes;
@@ -152,6 +156,7 @@ typedef struct stk_plan_choices {
     // of the new tokens.
     uint32_t prompt_slots, decode_slots;
     uint32_t gpu_experts[STK_PLAN_GPUS_MAX]; // experts on each, the most used first
+    uint32_t gpu_layers, gpu_head; // last layers whose attention the first GPU has; 1: the head
 } stk_plan_choices;
 
 typedef struct stk_plan_range {
@@ -167,7 +172,6 @@ typedef struct stk_plan {
     uint32_t context_tokens;
     uint32_t node_count, node_workers[STK_PLAN_NODES_MAX];
     uint64_t node_cache_bytes[STK_PLAN_NODES_MAX];
-    int32_t attention_gpu, head_gpu; // -1: the CPU, for every layer
     uint32_t gpu_count;
     uint64_t gpu_bytes[STK_PLAN_GPUS_MAX];
     uint32_t rank_count;

@@ -87,7 +87,8 @@ void plan_add_gpu(stk_plan_machine *machine, uint64_t memory, bool is_integrated
                         .memory_bytes = memory,
                         .read_bytes_per_s = gb_s * 1e9,
                         .operations_per_s = gb_s * 50e9,
-                        .submit_s = 60e-6};
+                        .submit_s = 60e-6,
+                        .link_bytes_per_s = is_integrated ? gb_s * 1e9 : 12e9};
     snprintf(g->name, sizeof g->name, "invented GPU %u", machine->gpu_count);
 }
 
@@ -97,5 +98,7 @@ stk_plan_wishes plan_open_wishes(void)
                              .batch_rows = STK_PLAN_OPEN,
                              .guess_layers = STK_PLAN_OPEN,
                              .reads_inflight = STK_PLAN_OPEN,
-                             .gpu_percent_max = 100};
+                             .gpu_percent = STK_PLAN_OPEN,
+                             .gpu_layers = STK_PLAN_OPEN,
+                             .gpu_head = STK_PLAN_OPEN};
 }

@@ -10,15 +10,18 @@ typedef struct row {
     uint32_t stages, phases; // sets
 } row;
 
+enum {
+    ROW_PHASES = 1u << STK_PHASE_EMBED | 1u << STK_PHASE_ROUTE | 1u << STK_PHASE_QUANTIZE |
+                 1u << STK_PHASE_NORM | 1u << STK_PHASE_COMBINE | 1u << STK_PHASE_HEAD_NORM,
+};
+
 static const row rows[] = {
     {"projections", 1u << STK_STAGE_PROJECT, 1u << STK_PHASE_PROJECT | 1u << STK_PHASE_OUTPUT},
     {"attention", 1u << STK_STAGE_ATTEND, 1u << STK_PHASE_ATTEND},
     {"experts, disk",
      1u << STK_STAGE_GATE | 1u << STK_STAGE_UP | 1u << STK_STAGE_DOWN | 1u << STK_STAGE_DISK,
      1u << STK_PHASE_EXPERTS},
-    {"rows", 1u << STK_STAGE_ROWS,
-     1u << STK_PHASE_EMBED | 1u << STK_PHASE_ROUTE | 1u << STK_PHASE_QUANTIZE |
-         1u << STK_PHASE_NORM | 1u << STK_PHASE_COMBINE | 1u << STK_PHASE_HEAD_NORM},
+    {"rows", 1u << STK_STAGE_ROWS, ROW_PHASES},
     {"head", 1u << STK_STAGE_HEAD, 1u << STK_PHASE_HEAD},
 };
 
@@ -48,7 +51,8 @@ void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t pass
                       const stk_metrics *metrics, const stk_log *log)
 {
     double times = (double)passes, all = measured_ms(metrics, ~0u);
-    if (all < PASS_MS_MIN * (double)metrics->forwards) {
+    double large = all - measured_ms(metrics, ROW_PHASES); // without taking memory, that is
+    if (large < PASS_MS_MIN * (double)metrics->forwards) {
         stk_info(log, "%s: %.2f ms a pass, too short to predict stage by stage", what,
                  all / (double)metrics->forwards);
         return;

@@ -119,13 +119,17 @@ void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *inf
                         .memory_bytes = bytes / 10 * 9,
                         .read_bytes_per_s = is_discrete ? 250e9 : m->nodes[0].read_bytes_per_s,
                         .operations_per_s = is_discrete ? 5e12 : 500e9,
-                        .submit_s = stk_speed_gpu_layer_s(is_discrete)};
+                        .submit_s = stk_speed_gpu_layer_s(is_discrete),
+                        .link_bytes_per_s = is_discrete ? 12e9 : m->nodes[0].read_bytes_per_s};
     if (measured && measured->copy_mib_s)
         g->read_bytes_per_s = mib(measured->copy_mib_s);
+    if (measured && measured->upload_mib_s)
+        g->link_bytes_per_s = mib(measured->upload_mib_s);
     // Nothing that shares memory reads it faster than all cores do.
     if (g->is_integrated)
         g->read_bytes_per_s = fmin(g->read_bytes_per_s, m->nodes[0].read_bytes_per_s);
-    if (info->kind == STK_VK_CPU) // the same cores, with more in between
+    g->is_software = info->kind == STK_VK_CPU;
+    if (g->is_software) // with more in between
         g->operations_per_s = m->decode_macs_per_s / 4;
     g->is_measured = measured != NULL;
     snprintf(g->name, sizeof g->name, "%.63s", info->name);
@@ -141,6 +145,10 @@ static void add_gpus(const stk_plan_facts_options *o, const stk_log *log,
     if (infos && stk_vk_devices(log, infos, &count) == STK_OK &&
         stk_vk_choose(infos, count, choice, log, &index) == STK_OK) {
         const stk_vk_device_info *d = &infos[index];
+        if (strcmp(o->device, "auto") == 0 && d->kind == STK_VK_CPU) {
+            free(infos); // as the engine has it
+            return;
+        }
         if (o->measures || o->is_refreshed)
             stk_probe_run_gpu(d, index, o->is_refreshed, log, results, is_new);
         stk_plan_facts_add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));

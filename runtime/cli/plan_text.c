@@ -73,7 +73,7 @@ static void print_machine(const stk_plan_shown *s, bool explains)
            m->disk_latency_s * 1e6,
            s->facts->has_disk_probe ? "measured" : "assumed, not measured");
     for (uint32_t g = 0; g < m->gpu_count; g++)
-        printf("  GPU      %s: %.0f GB/s (%s), %.1f T multiply-adds/s (usual for its kind)\n",
+        printf("  GPU      %s: %.0f GB/s (%s), %.2f T multiply-adds/s (usual for its kind)\n",
                m->gpus[g].name, m->gpus[g].read_bytes_per_s / 1e9,
                m->gpus[g].is_measured ? "measured" : "usual for its kind",
                m->gpus[g].operations_per_s / 1e12);
@@ -135,8 +135,15 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     snprintf(value, sizeof value, "%" PRIu32 " in flight", p->choices.reads_inflight);
     print_value("reads", value, source_of(s, "inflight", "twice what keeps the disk busy", source),
                 explains);
-    print_value("attention", "CPU, every layer", "experts are what a GPU computes", explains);
-    print_value("head", "CPU", "likewise", explains);
+    const char *gpu = p->gpu_count ? s->facts->machine.gpus[0].name : "no GPU";
+    const char *alone = p->gpu_count ? searched : "no GPU is used";
+    snprintf(value, sizeof value, "CPU, every layer");
+    if (p->choices.gpu_layers)
+        snprintf(value, sizeof value, "last %" PRIu32 " layers on %.30s", p->choices.gpu_layers,
+                 gpu);
+    print_value("attention", value, source_of(s, "gpu-layers", alone, source), explains);
+    snprintf(value, sizeof value, "%.60s", p->choices.gpu_head ? gpu : "CPU");
+    print_value("head", value, source_of(s, "gpu-head", alone, source), explains);
     for (uint32_t r = 0; r < p->rank_count && p->rank_count > 1; r++)
         printf("rank %-5" PRIu32 " layers %" PRIu32 " to %" PRIu32 "\n", r, p->ranks[r].first,
                p->ranks[r].first + p->ranks[r].count - 1);

@@ -233,13 +233,15 @@ static void report_nodes(const stk_engine *engine)
     }
 }
 
-stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
+stk_status stk_engine_open(const stk_engine_options *given, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return STK_NO_MEMORY;
-    engine->cluster = options->cluster;
-    stk_status status = stk_engine_prepare(engine, options);
+    engine->cluster = given->cluster;
+    stk_status status = stk_engine_prepare(engine, given);
+    const stk_engine_options planned = stk_engine_options_planned(engine, given);
+    const stk_engine_options *options = &planned;
     if (engine->cluster)
         status = join_ranks(engine, options, status);
     bool is_joined = engine->cluster && status == STK_OK;

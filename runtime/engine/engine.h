@@ -20,7 +20,8 @@ typedef struct stk_engine stk_engine;
 
 // On a card of its own: all that fit. Where GPU and CPU share their memory: none, since neither
 // gains by the other's bandwidth.
-#define STK_GPU_LAYERS_AUTO UINT32_MAX
+#define STK_GPU_LAYERS_AUTO  UINT32_MAX
+#define STK_GPU_EXPERTS_AUTO UINT32_MAX // as planned; without a plan all of them
 
 typedef enum stk_gpu_head {
     STK_GPU_HEAD_AUTO, // with the attention of all layers
@@ -67,7 +68,7 @@ typedef struct stk_engine_options {
     // A GPU that computes a share of the experts, which never changes a token, and attention and
     // head, which rounds differently there.
     const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
-    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit, or ..._AUTO
     uint32_t gpu_layers;          // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
     uint32_t gpu_head;            // stk_gpu_head: whether it computes the head
     uint64_t gpu_memory_bytes;    // cap on its memory; 0: none but the next

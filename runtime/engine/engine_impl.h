@@ -252,6 +252,9 @@ STK_CHECKED stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_o
 
 // Fills plan and plan_model from options->machine and the model; needs a team. STK_NO_MEMORY: as
 // above.
+// *options with what they leave to the plan filled in: what the GPU computes.
+stk_engine_options stk_engine_options_planned(const stk_engine *engine,
+                                              const stk_engine_options *options);
 STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *options);
 
 // One layer's phases, each called by every worker between barriers.
