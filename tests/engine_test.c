@@ -20,6 +20,16 @@ static void keep_error(void *user, stk_log_level level, const char *line)
 
 const stk_log test_log = {.write = keep_error, .level_max = STK_LOG_ERROR};
 
+stk_synth_options test_tiny(const char *path, uint32_t window)
+{
+    stk_synth_options options = stk_synth_defaults();
+    options.shape = "tiny";
+    options.vocab_count = TEST_TINY_VOCAB;
+    options.path = path;
+    options.window = window;
+    return options;
+}
+
 const char *test_mask_at(size_t index)
 {
     static const char *const all[] = {"scalar", "avx2", "avx512", "neon"};
@@ -37,6 +47,7 @@ stk_engine *test_engine(const char *path, const char *mask, uint32_t threads)
                                         .log = &test_log,
                                         .thread_count = threads,
                                         .cpu_mask = mask,
+                                        .ignores_usage = true,
                                         .device = test_device,
                                         .gpu_layers = 99};
     stk_engine *engine = NULL;

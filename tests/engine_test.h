@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "engine/session.h"
+#include "model/synth.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,6 +28,10 @@ enum { TEST_FEWER = 0 };
 #endif
 
 #define TEST_STORIES STK_MODELS "/stories-q4_0.gguf"
+
+// What makes the smallest model at `path`, with random weights and windows of so many tokens.
+enum { TEST_TINY_VOCAB = 512 };
+stk_synth_options test_tiny(const char *path, uint32_t window);
 
 // For test_engine: the device that computes attention and head; NULL: the CPU does.
 extern const char *test_device;

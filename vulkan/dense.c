@@ -4,11 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t round_up(uint64_t value)
-{
-    return (value + 255) / 256 * 256;
-}
-
 static const struct {
     const stk_type *type;
     stk_format format;
@@ -103,7 +98,7 @@ static VkDeviceAddress place(placer *p, const void *data, uint64_t bytes)
     if (p->pages)
         return d->import.address + (uint64_t)((const uint8_t *)data - p->pages);
     uint64_t at = p->at;
-    p->at += round_up(bytes);
+    p->at += stk_vk_padded(bytes);
     if (p->copies && p->status == STK_OK)
         p->status = stk_vk_upload(d->vk, &d->copies, at, data, bytes);
     return d->copies.address + at;
@@ -112,6 +107,11 @@ static VkDeviceAddress place(placer *p, const void *data, uint64_t bytes)
 static dense_matrix place_matrix(placer *p, const stk_matrix *m)
 {
     return (dense_matrix){*m, place(p, m->data, matrix_bytes(m))};
+}
+
+static dense_matrix place_router(placer *p, const stk_matrix *m)
+{
+    return m->rows != 0 ? place_matrix(p, m) : (dense_matrix){0};
 }
 
 static void place_all(placer *p, const stk_vk_dense_options *o)
@@ -128,6 +128,7 @@ static void place_all(placer *p, const stk_vk_dense_options *o)
                                      .k = place_matrix(p, &from->k),
                                      .v = place_matrix(p, &from->v),
                                      .output = place_matrix(p, &from->output),
+                                     .router = place_router(p, &from->router),
                                      .window_tokens = from->window_tokens,
                                      .has_rope = from->has_rope};
     }
@@ -139,13 +140,16 @@ static void place_all(placer *p, const stk_vk_dense_options *o)
 
 uint64_t stk_vk_dense_bytes(const stk_vk_dense_options *o)
 {
-    uint64_t bytes = o->has_head ? round_up(o->width * 4) + round_up(matrix_bytes(&o->head)) : 0;
+    uint64_t bytes = o->has_head
+                         ? stk_vk_padded(o->width * 4) + stk_vk_padded(matrix_bytes(&o->head))
+                         : 0;
     for (uint32_t i = 0; i < o->layer_count; i++) {
         const stk_vk_dense_layer *l = &o->layers[i];
         if (l->here)
-            bytes += 2 * round_up(o->width * 4) + round_up(matrix_bytes(&l->q)) +
-                     round_up(matrix_bytes(&l->k)) + round_up(matrix_bytes(&l->v)) +
-                     round_up(matrix_bytes(&l->output));
+            bytes += 2 * stk_vk_padded(o->width * 4) + stk_vk_padded(matrix_bytes(&l->q)) +
+                     stk_vk_padded(matrix_bytes(&l->k)) + stk_vk_padded(matrix_bytes(&l->v)) +
+                     stk_vk_padded(matrix_bytes(&l->output)) +
+                     (l->router.rows != 0 ? stk_vk_padded(matrix_bytes(&l->router)) : 0);
     }
     return bytes;
 }
@@ -169,7 +173,8 @@ static bool are_supported(const stk_vk_dense_options *o)
         const stk_vk_dense_layer *l = &o->layers[i];
         all = all &&
               (!l->here || (stk_vk_dense_supports(&l->q) && stk_vk_dense_supports(&l->k) &&
-                            stk_vk_dense_supports(&l->v) && stk_vk_dense_supports(&l->output)));
+                            stk_vk_dense_supports(&l->v) && stk_vk_dense_supports(&l->output) &&
+                            (l->router.rows == 0 || stk_vk_dense_supports(&l->router))));
     }
     return all && (!o->has_head || stk_vk_dense_supports(&o->head));
 }

@@ -1,8 +1,9 @@
 // vulkan/dense.h: what every token passes on a device: attention of some layers, with the KV cache
 // of a session, and the head.
 //
-// Knows nothing of experts, routers or sampling. The residual stream comes from host memory and
-// goes back there after each layer, together with its norm, quantised, as the experts want it.
+// Knows nothing of experts or sampling. The residual stream comes from host memory and goes back
+// there after each layer, together with its norm, quantised, as the experts want it; chain.h has
+// layers for which it stays.
 // Invariant: for the same residual the norms, projections, rotations and the head equal the CPU's
 // to the bit (docs/arithmetic.md); attention differs within its tolerance, and on one device a
 // row's numbers depend neither on the batch nor on how a context is split.
@@ -19,6 +20,7 @@ typedef struct stk_vk_dense_layer {
     const float *attn_norm; // [width]
     const float *ffn_norm;  // [width]
     stk_matrix q, k, v, output;
+    stk_matrix router;      // for chains (chain.h); rows 0: not wanted
     uint32_t window_tokens; // 0: none
     bool has_rope;
 } stk_vk_dense_layer;

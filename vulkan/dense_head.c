@@ -64,15 +64,24 @@ static void then(stk_vk_stream *s, VkPipelineStageFlags stage, VkAccessFlags acc
                    VK_ACCESS_SHADER_WRITE_BIT, stage, access);
 }
 
+// Whether rows 0, 1... of the residual are those of the head.
+static bool is_in_order(const head_job *job)
+{
+    uint32_t i = 0;
+    while (i < job->count && job->rows[i] == i)
+        i++;
+    return i == job->count;
+}
+
 // Norm and products: logits[count][vocab padded].
-static stk_status record_logits(stk_vk_stream *s, uint32_t count)
+static stk_status record_logits(stk_vk_stream *s, uint32_t count, const stk_vk_buffer *from)
 {
     const stk_vk_dense_options *o = &s->dense->options;
     act_block block = stk_vk_act_block_of(s->options.logit_rows_max, o->width);
     VkDeviceAddress at = s->head_acts.address;
     uint32_t eps;
     memcpy(&eps, &o->rms_epsilon, sizeof eps);
-    const VkDeviceAddress norm[] = {s->head_in.address, s->dense->head_norm, at};
+    const VkDeviceAddress norm[] = {from->address, s->dense->head_norm, at};
     const uint32_t norm_constants[] = {o->width, s->options.logit_rows_max, eps};
     const dense_acts acts = {at + block.y_at, at + block.q_at, at + block.d_at, at + block.sum_at};
     stk_status status = stk_vk_bind(s->vk, s->head_commands, STK_VK_SHADER_norm_act, norm,
@@ -112,16 +121,37 @@ static stk_status record_best(stk_vk_stream *s, uint32_t count)
     return STK_OK;
 }
 
-static stk_status record_head(stk_vk_stream *s, uint32_t count, bool with_logits)
+// Brings the rows to where the norm reads them, unless the residual already has them there.
+static void record_input(stk_vk_stream *s, const head_job *job)
 {
-    stk_status status = stk_vk_commands_begin(s->vk, s->head_commands, true);
-    if (status == STK_OK)
-        status = record_logits(s, count);
+    uint64_t bytes = 4 * (uint64_t)s->dense->options.width;
+    then(s, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+         VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT);
+    if (is_in_order(job))
+        return;
+    for (uint32_t i = 0; i < job->count; i++) {
+        VkBufferCopy region = {s->acts.at + job->rows[i] * bytes, s->head_in.at + i * bytes, bytes};
+        s->vk->fn.CmdCopyBuffer(s->head_commands, s->acts.handle, s->head_in.handle, 1, &region);
+    }
+    stk_vk_barrier(s->vk, s->head_commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                   VK_ACCESS_TRANSFER_WRITE_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                   VK_ACCESS_SHADER_READ_BIT);
+}
+
+static stk_status record_head(stk_vk_stream *s, const head_job *job)
+{
+    uint32_t count = job->count;
+    stk_status status = stk_vk_commands_begin(s->vk, s->head_commands, false);
+    if (status != STK_OK)
+        return status;
+    if (job->on_device)
+        record_input(s, job);
+    status = record_logits(s, count, job->on_device && is_in_order(job) ? &s->acts : &s->head_in);
     if (status == STK_OK)
         status = record_best(s, count);
     if (status != STK_OK)
         return status;
-    if (with_logits) {
+    if (job->with_logits) {
         VkBufferCopy region = {s->logits.at, s->logits_host.at,
                                4 * (uint64_t)count * s->vocab_padded};
         s->vk->fn.CmdCopyBuffer(s->head_commands, s->logits.handle, s->logits_host.handle, 1,
@@ -134,17 +164,39 @@ static stk_status record_head(stk_vk_stream *s, uint32_t count, bool with_logits
     return stk_vk_commands_end(s->vk, s->head_commands);
 }
 
+static bool is_same(const head_job *a, const head_job *b)
+{
+    bool same = a->count == b->count && a->on_device == b->on_device &&
+                a->with_logits == b->with_logits;
+    for (uint32_t i = 0; same && a->on_device && i < a->count; i++)
+        same = a->rows[i] == b->rows[i];
+    return same;
+}
+
+stk_status stk_vk_stream_prepare_head(stk_vk_stream *s, const head_job *job)
+{
+    assert(s->dense->options.has_head && job->count >= 1 &&
+           job->count <= s->options.logit_rows_max);
+    s->head_count = job->count;
+    s->has_logits = job->with_logits;
+    if (is_same(job, &s->head_recorded)) // as it is from token to token
+        return STK_OK;
+    s->head_recorded.count = 0;
+    stk_status status = record_head(s, job);
+    if (status == STK_OK)
+        s->head_recorded = *job;
+    return status;
+}
+
 stk_status stk_vk_stream_head(stk_vk_stream *s, const float *x, const uint32_t *rows,
                               uint32_t count, bool with_logits)
 {
     size_t width = s->dense->options.width;
-    assert(s->dense->options.has_head && count >= 1 && count <= s->options.logit_rows_max);
+    const head_job job = {.count = count, .with_logits = with_logits};
+    stk_status status = stk_vk_stream_prepare_head(s, &job);
     float *to = (float *)(void *)s->head_in.mapped;
     for (uint32_t i = 0; i < count; i++)
         memcpy(to + i * width, x + rows[i] * width, width * sizeof *x);
-    s->head_count = count;
-    s->has_logits = with_logits;
-    stk_status status = record_head(s, count, with_logits);
     if (status == STK_OK)
         status = stk_vk_submit(s->vk, &s->vk->compute, s->head_commands, NULL, 0, &s->value);
     return status == STK_OK ? stk_vk_wait(s->vk, &s->vk->compute, s->value) : status;

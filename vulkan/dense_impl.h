@@ -20,7 +20,7 @@ typedef struct dense_matrix {
 typedef struct dense_layer {
     bool here;
     VkDeviceAddress attn_norm, ffn_norm;
-    dense_matrix q, k, v, output;
+    dense_matrix q, k, v, output, router; // the last without rows: none
     uint32_t window_tokens;
     bool has_rope;
 } dense_layer;
@@ -46,6 +46,11 @@ typedef enum dispatch {
     DISPATCH_JOIN,
     DISPATCH_QUANTIZE,
     DISPATCH_OUTPUT,
+    DISPATCH_ROUTER, // these only of layers in a chain
+    DISPATCH_ROUTE,
+    DISPATCH_INNER,
+    DISPATCH_DOWN,
+    DISPATCH_COMBINE,
     DISPATCH_COUNT
 } dispatch;
 
@@ -59,6 +64,18 @@ typedef struct act_block {
 typedef struct step_layout {
     uint64_t batch_at, tiles_at, angles_at, bytes;
 } step_layout;
+
+// Dispatches of a chain's layer but the router's, whose product has a size of its own.
+typedef struct chain_sizes {
+    VkDispatchIndirectCommand route, inner, down, combine;
+} chain_sizes;
+
+// The head as its commands were recorded: of rows in head_in, or of these rows of the residual on
+// the device.
+typedef struct head_job {
+    uint32_t count, rows[FEW_ROWS];
+    bool on_device, with_logits;
+} head_job;
 
 // Commands of a layer: recorded once, for a few rows and for many.
 enum { CLASSES = 2 };
@@ -82,6 +99,9 @@ struct stk_vk_stream {
     stk_vk_buffer states; // [FEW_ROWS][heads][segments][head_dim + 2]
     stk_vk_buffer *kv;    // [layer]: keys, then values
     VkCommandBuffer begin[CLASSES];
+    VkCommandBuffer begun; // of these the one that the next submission begins with; NULL: none
+    chain_sizes (*sizes_of)(const void *chain, uint32_t rows); // NULL: there is no chain
+    const void *chain;
     VkCommandBuffer (*layers)[CLASSES];
     uint64_t value; // of the compute queue, when the newest layer is done
 
@@ -93,6 +113,7 @@ struct stk_vk_stream {
     uint32_t vocab_padded, head_count;
     bool has_logits;
     VkCommandBuffer head_commands;
+    head_job head_recorded; // in them; count 0: nothing
 };
 
 act_block stk_vk_act_block_of(uint64_t rows, uint64_t n);
@@ -110,7 +131,33 @@ STK_CHECKED stk_status stk_vk_dense_bind(stk_vk *vk, VkCommandBuffer commands,
                                          VkDeviceAddress y, uint32_t y_stride,
                                          VkDeviceAddress many_rows);
 
+// dense_record.c: records a layer's commands, and after a failure nothing more.
+typedef struct layer_recorder {
+    stk_vk_stream *stream;
+    VkCommandBuffer commands;
+    uint32_t layer;
+    bool few;
+    stk_status status;
+} layer_recorder;
+
+// A dispatch whose size the device reads from the step: of what is bound, or with its binding.
+void stk_vk_record_dispatch(layer_recorder *r, dispatch which);
+void stk_vk_record_shader(layer_recorder *r, dispatch which, stk_vk_shader shader,
+                          const VkDeviceAddress *addresses, const uint32_t *constants);
+void stk_vk_record_product(layer_recorder *r, dispatch which, const dense_matrix *matrix,
+                           const dense_acts *acts, VkDeviceAddress y, uint32_t y_stride);
+void stk_vk_record_barrier(layer_recorder *r); // between shaders
+// The three parts of attention, each with a barrier behind it: from the residual at x to keys and
+// values in the cache, to what was attended, to the residual and its norm in s->acts and in a block
+// at `copy`.
+void stk_vk_record_project(layer_recorder *r, VkDeviceAddress x);
+void stk_vk_record_attend(layer_recorder *r);
+void stk_vk_record_output(layer_recorder *r, VkDeviceAddress copy);
+dense_acts stk_vk_stream_acts(const stk_vk_stream *s); // the norm
+
 STK_CHECKED stk_status stk_vk_stream_record(stk_vk_stream *s);
+// Records the head for the next submission and notes it as the last one.
+STK_CHECKED stk_status stk_vk_stream_prepare_head(stk_vk_stream *s, const head_job *job);
 STK_CHECKED stk_status stk_vk_stream_open_head(stk_vk_stream *s);
 void stk_vk_stream_close_head(stk_vk_stream *s);
 uint64_t stk_vk_stream_head_bytes(const stk_vk_dense_options *dense,

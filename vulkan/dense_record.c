@@ -11,21 +11,41 @@ static uint32_t float_bits(float f)
     return bits;
 }
 
-static void then(stk_vk_stream *s, VkCommandBuffer commands)
+void stk_vk_record_barrier(layer_recorder *r)
 {
-    stk_vk_barrier(s->vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+    stk_vk_barrier(r->stream->vk, r->commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
                    VK_ACCESS_SHADER_WRITE_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
                    VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
 }
 
-static void go(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer, dispatch which)
+void stk_vk_record_dispatch(layer_recorder *r, dispatch which)
 {
-    VkDeviceSize at = ((VkDeviceSize)layer * DISPATCH_COUNT + which) *
+    const stk_vk_stream *s = r->stream;
+    VkDeviceSize at = ((VkDeviceSize)r->layer * DISPATCH_COUNT + which) *
                       sizeof(VkDispatchIndirectCommand);
-    s->vk->fn.CmdDispatchIndirect(commands, s->step.handle, s->step.at + at);
+    if (r->status == STK_OK)
+        s->vk->fn.CmdDispatchIndirect(r->commands, s->step.handle, s->step.at + at);
 }
 
-static dense_acts normed_acts(const stk_vk_stream *s)
+void stk_vk_record_shader(layer_recorder *r, dispatch which, stk_vk_shader shader,
+                          const VkDeviceAddress *addresses, const uint32_t *constants)
+{
+    if (r->status == STK_OK)
+        r->status = stk_vk_bind(r->stream->vk, r->commands, shader, addresses, constants);
+    stk_vk_record_dispatch(r, which);
+}
+
+void stk_vk_record_product(layer_recorder *r, dispatch which, const dense_matrix *matrix,
+                           const dense_acts *acts, VkDeviceAddress y, uint32_t y_stride)
+{
+    const stk_vk_stream *s = r->stream;
+    VkDeviceAddress many = r->few ? 0 : s->step.address + s->layout.batch_at;
+    if (r->status == STK_OK)
+        r->status = stk_vk_dense_bind(s->vk, r->commands, matrix, acts, y, y_stride, many);
+    stk_vk_record_dispatch(r, which);
+}
+
+dense_acts stk_vk_stream_acts(const stk_vk_stream *s)
 {
     VkDeviceAddress at = s->acts.address;
     return (dense_acts){at + s->block.y_at, at + s->block.q_at, at + s->block.d_at,
@@ -40,121 +60,89 @@ static dense_acts attended_acts(const stk_vk_stream *s)
     return (dense_acts){x, q, d, d + values / 8};
 }
 
-static stk_status record_project(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
-                                 VkDeviceAddress many)
+void stk_vk_record_project(layer_recorder *r, VkDeviceAddress x)
 {
+    const stk_vk_stream *s = r->stream;
     const stk_vk_dense_options *o = &s->dense->options;
-    const dense_layer *l = &s->dense->layers[layer];
-    const VkDeviceAddress norm[] = {s->x_in.address, l->attn_norm, s->acts.address};
+    const dense_layer *l = &s->dense->layers[r->layer];
+    const stk_vk_buffer *kv = &s->kv[r->layer];
+    const VkDeviceAddress norm[] = {x, l->attn_norm, s->acts.address};
     const uint32_t norm_constants[] = {o->width, s->options.rows_max, float_bits(o->rms_epsilon)};
     uint32_t q_width = o->head_count * o->head_dim, kv_width = o->kv_head_count * o->head_dim;
     VkDeviceAddress q = s->qkv.address, k = q + 4 * (uint64_t)s->options.rows_max * q_width;
     VkDeviceAddress v = k + 4 * (uint64_t)s->options.rows_max * kv_width;
-    dense_acts acts = normed_acts(s);
-    stk_status status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_norm_act, norm, norm_constants);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_NORM);
-    then(s, commands);
-    status = stk_vk_dense_bind(s->vk, commands, &l->q, &acts, q, q_width, many);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_Q);
-    status = stk_vk_dense_bind(s->vk, commands, &l->k, &acts, k, kv_width, many);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_K);
-    status = stk_vk_dense_bind(s->vk, commands, &l->v, &acts, v, kv_width, many);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_V);
-    then(s, commands);
+    dense_acts acts = stk_vk_stream_acts(s);
     const VkDeviceAddress rope[] = {q,
                                     k,
                                     v,
                                     s->step.address + s->layout.batch_at,
                                     s->step.address + s->layout.angles_at,
-                                    s->kv[layer].address,
-                                    s->kv[layer].address + s->kv[layer].bytes / 2};
+                                    kv->address,
+                                    kv->address + kv->bytes / 2};
     const uint32_t rope_constants[] = {o->head_dim,      l->has_rope ? o->rope_dim / 2 : 0,
                                        o->rope_dim,      o->head_count,
-                                       o->kv_head_count, s->capacity_tokens[layer]};
-    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_rope_append, rope, rope_constants);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_ROPE);
-    then(s, commands);
-    return STK_OK;
+                                       o->kv_head_count, s->capacity_tokens[r->layer]};
+    stk_vk_record_shader(r, DISPATCH_NORM, STK_VK_SHADER_norm_act, norm, norm_constants);
+    stk_vk_record_barrier(r);
+    stk_vk_record_product(r, DISPATCH_Q, &l->q, &acts, q, q_width);
+    stk_vk_record_product(r, DISPATCH_K, &l->k, &acts, k, kv_width);
+    stk_vk_record_product(r, DISPATCH_V, &l->v, &acts, v, kv_width);
+    stk_vk_record_barrier(r);
+    stk_vk_record_shader(r, DISPATCH_ROPE, STK_VK_SHADER_rope_append, rope, rope_constants);
+    stk_vk_record_barrier(r);
 }
 
-static stk_status record_attend(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
-                                bool few)
+void stk_vk_record_attend(layer_recorder *r)
 {
+    const stk_vk_stream *s = r->stream;
     const stk_vk_dense_options *o = &s->dense->options;
-    const dense_layer *l = &s->dense->layers[layer];
+    const dense_layer *l = &s->dense->layers[r->layer];
+    const stk_vk_buffer *kv = &s->kv[r->layer];
     uint32_t segments = stk_vk_dense_segments_max(s);
     float scale = 1.0f / sqrtf((float)o->head_dim);
     VkDeviceAddress batch = s->step.address + s->layout.batch_at;
     const VkDeviceAddress attend[] = {s->qkv.address,
-                                      s->kv[layer].address,
-                                      s->kv[layer].address + s->kv[layer].bytes / 2,
+                                      kv->address,
+                                      kv->address + kv->bytes / 2,
                                       batch,
                                       s->step.address + s->layout.tiles_at,
-                                      few ? s->states.address : s->attended.address};
+                                      r->few ? s->states.address : s->attended.address};
     const uint32_t constants[] = {
-        o->head_dim,      o->head_count,     o->kv_head_count, s->capacity_tokens[layer],
+        o->head_dim,      o->head_count,     o->kv_head_count, s->capacity_tokens[r->layer],
         l->window_tokens, float_bits(scale), segments};
     const VkDeviceAddress join[] = {s->states.address, s->attended.address, batch};
     const uint32_t join_constants[] = {o->head_dim, segments, l->window_tokens};
-    stk_vk_shader shader = few                                ? STK_VK_SHADER_attend_split
+    stk_vk_shader shader = r->few                             ? STK_VK_SHADER_attend_split
                            : stk_vk_dense_queries(s->vk) == 8 ? STK_VK_SHADER_attend_few
                                                               : STK_VK_SHADER_attend_many;
-    stk_status status = stk_vk_bind(s->vk, commands, shader, attend, constants);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_ATTEND);
-    then(s, commands);
-    if (!few)
-        return STK_OK;
-    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_attend_join, join, join_constants);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_JOIN);
-    then(s, commands);
-    return STK_OK;
+    stk_vk_record_shader(r, DISPATCH_ATTEND, shader, attend, constants);
+    stk_vk_record_barrier(r);
+    if (!r->few)
+        return;
+    stk_vk_record_shader(r, DISPATCH_JOIN, STK_VK_SHADER_attend_join, join, join_constants);
+    stk_vk_record_barrier(r);
 }
 
-static stk_status record_output(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer,
-                                VkDeviceAddress many)
+void stk_vk_record_output(layer_recorder *r, VkDeviceAddress copy)
 {
+    const stk_vk_stream *s = r->stream;
     const stk_vk_dense_options *o = &s->dense->options;
-    const dense_layer *l = &s->dense->layers[layer];
+    const dense_layer *l = &s->dense->layers[r->layer];
     dense_acts acts = attended_acts(s);
     uint32_t blocks = s->options.rows_max * (o->head_count * o->head_dim / 32);
     const VkDeviceAddress quantize[] = {acts.x, acts.q, acts.d, acts.sum};
-    stk_status status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_quantize_q8, quantize, &blocks);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_QUANTIZE);
-    then(s, commands);
-    status = stk_vk_dense_bind(s->vk, commands, &l->output, &acts, s->projected.address, o->width,
-                               many);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_OUTPUT);
-    then(s, commands);
     const VkDeviceAddress norm[] = {s->acts.address, l->ffn_norm, s->acts.address,
-                                    s->projected.address, s->host.address};
+                                    s->projected.address, copy};
     const uint32_t constants[] = {o->width, s->options.rows_max, float_bits(o->rms_epsilon)};
-    status = stk_vk_bind(s->vk, commands, STK_VK_SHADER_norm_act_add, norm, constants);
-    if (status != STK_OK)
-        return status;
-    go(s, commands, layer, DISPATCH_NORM);
+    stk_vk_record_shader(r, DISPATCH_QUANTIZE, STK_VK_SHADER_quantize_q8, quantize, &blocks);
+    stk_vk_record_barrier(r);
+    stk_vk_record_product(r, DISPATCH_OUTPUT, &l->output, &acts, s->projected.address, o->width);
+    stk_vk_record_barrier(r);
+    stk_vk_record_shader(r, DISPATCH_NORM, STK_VK_SHADER_norm_act_add, norm, constants);
     stk_vk_barrier(
-        s->vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
+        s->vk, r->commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
         VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
         VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
-    return STK_OK;
 }
 
 // Copies the step of up to `rows` rows to where the device reads it.
@@ -182,18 +170,14 @@ static stk_status record_begin(stk_vk_stream *s, VkCommandBuffer commands, uint3
 
 static stk_status record_layer(stk_vk_stream *s, VkCommandBuffer commands, uint32_t layer, bool few)
 {
-    stk_status status = stk_vk_commands_begin(s->vk, commands, false);
-    if (status != STK_OK)
-        return status;
-    // what the layer before left behind may still be read
-    then(s, commands);
-    VkDeviceAddress many = few ? 0 : s->step.address + s->layout.batch_at;
-    status = record_project(s, commands, layer, many);
-    if (status == STK_OK)
-        status = record_attend(s, commands, layer, few);
-    if (status == STK_OK)
-        status = record_output(s, commands, layer, many);
-    return status == STK_OK ? stk_vk_commands_end(s->vk, commands) : status;
+    layer_recorder r = {s, commands, layer, few, stk_vk_commands_begin(s->vk, commands, false)};
+    if (r.status != STK_OK)
+        return r.status;
+    stk_vk_record_barrier(&r); // what the layer before left behind may still be read
+    stk_vk_record_project(&r, s->x_in.address);
+    stk_vk_record_attend(&r);
+    stk_vk_record_output(&r, s->host.address);
+    return r.status == STK_OK ? stk_vk_commands_end(s->vk, commands) : r.status;
 }
 
 stk_status stk_vk_stream_record(stk_vk_stream *s)

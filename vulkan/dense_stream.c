@@ -5,11 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t round_up(uint64_t value)
-{
-    return (value + 255) / 256 * 256;
-}
-
 act_block stk_vk_act_block_of(uint64_t rows, uint64_t n)
 {
     act_block b = {.y_at = 4 * rows * n, .q_at = 8 * rows * n, .d_at = 9 * rows * n};
@@ -40,11 +35,11 @@ uint32_t stk_vk_dense_segments_max(const stk_vk_stream *s)
 
 static step_layout step_of(const stk_vk_dense_options *o, const stk_vk_stream_options *so)
 {
-    step_layout l = {.batch_at = round_up((uint64_t)o->layer_count * DISPATCH_COUNT *
-                                          sizeof(VkDispatchIndirectCommand))};
-    l.tiles_at = round_up(l.batch_at + 8 + 8 * (uint64_t)so->rows_max);
-    l.angles_at = round_up(l.tiles_at + 8 * (uint64_t)so->rows_max);
-    l.bytes = round_up(l.angles_at + 4 * (uint64_t)so->rows_max * o->rope_dim);
+    step_layout l = {.batch_at = stk_vk_padded((uint64_t)o->layer_count * DISPATCH_COUNT *
+                                               sizeof(VkDispatchIndirectCommand))};
+    l.tiles_at = stk_vk_padded(l.batch_at + 8 + 8 * (uint64_t)so->rows_max);
+    l.angles_at = stk_vk_padded(l.tiles_at + 8 * (uint64_t)so->rows_max);
+    l.bytes = stk_vk_padded(l.angles_at + 4 * (uint64_t)so->rows_max * o->rope_dim);
     return l;
 }
 
@@ -76,12 +71,13 @@ static scratch_sizes scratch_of(const stk_vk_dense_options *o, const stk_vk_stre
 uint64_t stk_vk_stream_bytes(const stk_vk_dense_options *o, const stk_vk_stream_options *so)
 {
     scratch_sizes sizes = scratch_of(o, so);
-    uint64_t bytes = step_of(o, so).bytes + round_up(sizes.acts) + round_up(sizes.qkv) +
-                     round_up(sizes.attended) + round_up(sizes.projected) + round_up(sizes.states);
+    uint64_t bytes = step_of(o, so).bytes + stk_vk_padded(sizes.acts) + stk_vk_padded(sizes.qkv) +
+                     stk_vk_padded(sizes.attended) + stk_vk_padded(sizes.projected) +
+                     stk_vk_padded(sizes.states);
     if (stk_vk_info(o->vk)->unified) // then what the host reads and writes counts too
-        bytes += step_of(o, so).bytes + 2 * round_up(sizes.acts);
+        bytes += step_of(o, so).bytes + 2 * stk_vk_padded(sizes.acts);
     for (uint32_t i = 0; i < o->layer_count; i++)
-        bytes += o->layers[i].here ? round_up(kv_bytes(o, so, i)) : 0;
+        bytes += o->layers[i].here ? stk_vk_padded(kv_bytes(o, so, i)) : 0;
     return bytes + stk_vk_stream_head_bytes(o, so);
 }
 
@@ -170,12 +166,6 @@ stk_status stk_vk_stream_open(stk_vk_dense *dense, const stk_vk_stream_options *
     return STK_OK;
 }
 
-static void give_commands(stk_vk_stream *s, VkCommandBuffer commands)
-{
-    if (commands)
-        s->vk->fn.FreeCommandBuffers(s->vk->device, s->vk->compute.pool, 1, &commands);
-}
-
 void stk_vk_stream_close(stk_vk_stream **pointer)
 {
     stk_vk_stream *s = *pointer;
@@ -192,11 +182,11 @@ void stk_vk_stream_close(stk_vk_stream **pointer)
         if (s->kv)
             stk_vk_buffer_give(s->vk, &s->kv[i]);
         for (uint32_t c = 0; c < CLASSES && s->layers; c++)
-            give_commands(s, s->layers[i][c]);
+            stk_vk_commands_give(s->vk, &s->vk->compute, s->layers[i][c]);
     }
     for (uint32_t c = 0; c < CLASSES; c++)
-        give_commands(s, s->begin[c]);
-    give_commands(s, s->head_commands);
+        stk_vk_commands_give(s->vk, &s->vk->compute, s->begin[c]);
+    stk_vk_commands_give(s->vk, &s->vk->compute, s->head_commands);
     stk_vk_stream_close_head(s);
     free(s->kv);
     free(s->layers);
@@ -246,6 +236,9 @@ static void write_dispatches(const stk_vk_stream *s, uint32_t layer, uint32_t ro
     uint32_t units = o->kv_head_count * ((per_kv + queries - 1) / queries) *
                      ((o->head_dim + 127) / 128);
     uint32_t blocks = rows * (o->head_count * o->head_dim / 32);
+    bool chain = s->sizes_of && l->router.shape.rows != 0 && !many;
+    chain_sizes of_chain = chain ? s->sizes_of(s->chain, rows) : (chain_sizes){0};
+    const VkDispatchIndirectCommand none = {0};
     const VkDispatchIndirectCommand sizes[DISPATCH_COUNT] = {
         [DISPATCH_NORM] = {rows, 1, 1},
         [DISPATCH_Q] = stk_vk_dense_size(&l->q.shape, rows, many),
@@ -256,6 +249,11 @@ static void write_dispatches(const stk_vk_stream *s, uint32_t layer, uint32_t ro
         [DISPATCH_JOIN] = {o->head_count, rows, 1},
         [DISPATCH_QUANTIZE] = {(blocks + 3) / 4, 1, 1},
         [DISPATCH_OUTPUT] = stk_vk_dense_size(&l->output.shape, rows, many),
+        [DISPATCH_ROUTER] = chain ? stk_vk_dense_size(&l->router.shape, rows, many) : none,
+        [DISPATCH_ROUTE] = of_chain.route,
+        [DISPATCH_INNER] = of_chain.inner,
+        [DISPATCH_DOWN] = of_chain.down,
+        [DISPATCH_COMBINE] = of_chain.combine,
     };
     memcpy(s->step_in.mapped + (size_t)layer * sizeof sizes, sizes, sizeof sizes);
 }
@@ -286,18 +284,20 @@ stk_status stk_vk_stream_begin(stk_vk_stream *s, const stk_vk_batch_row *rows, u
         window = l->window_tokens;
         write_dispatches(s, i, count, tile_count, segments);
     }
-    if (s->step.mapped)
-        return STK_OK;
-    return stk_vk_submit(s->vk, &s->vk->compute, s->begin[count <= FEW_ROWS ? 0 : 1], NULL, 0,
-                         &s->value);
+    s->begun = s->step.mapped ? VK_NULL_HANDLE : s->begin[count <= FEW_ROWS ? 0 : 1];
+    return STK_OK;
 }
 
 stk_status stk_vk_stream_attend(stk_vk_stream *s, uint32_t layer, const float *x)
 {
     assert(s->dense->layers[layer].here);
     memcpy(s->x_in.mapped, x, (size_t)s->row_count * s->dense->options.width * sizeof *x);
-    return stk_vk_submit(s->vk, &s->vk->compute, s->layers[layer][s->row_count <= FEW_ROWS ? 0 : 1],
-                         NULL, 0, &s->value);
+    VkCommandBuffer commands = s->layers[layer][s->row_count <= FEW_ROWS ? 0 : 1];
+    const VkCommandBuffer both[] = {s->begun, commands};
+    bool begins = s->begun != VK_NULL_HANDLE;
+    s->begun = VK_NULL_HANDLE;
+    return stk_vk_submit_all(s->vk, &s->vk->compute, begins ? both : &commands, begins ? 2 : 1,
+                             NULL, 0, &s->value);
 }
 
 stk_status stk_vk_stream_wait(stk_vk_stream *s, stk_vk_attended *out)

@@ -177,6 +177,11 @@ uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk)
     return offered < vk->memory.bytes_max ? offered : vk->memory.bytes_max;
 }
 
+uint32_t stk_vk_submission_count(const stk_vk *vk)
+{
+    return vk->submissions;
+}
+
 uint32_t stk_vk_validation_messages(const stk_vk *vk)
 {
     return atomic_load(&vk->instance.messages);

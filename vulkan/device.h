@@ -117,6 +117,7 @@ uint64_t stk_vk_memory_bytes_max(const stk_vk *vk);
 // the driver.
 uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk);
 uint32_t stk_vk_validation_messages(const stk_vk *vk); // warnings and errors so far
+uint32_t stk_vk_submission_count(const stk_vk *vk);    // to its queues, since open
 // Shaders whose compiled form came out of the pipeline cache's file: whether that file was read.
 bool stk_vk_cache_was_read(const stk_vk *vk);
 

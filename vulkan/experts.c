@@ -10,97 +10,36 @@
 // prompt's.
 enum { FEW_ROWS = 4, FEW_PAIRS = 64, PAIR_BYTES = 16, PAIRS_AT = 256, TILE_ROWS = 4 };
 
-static uint64_t round_up(uint64_t value)
-{
-    return (value + 255) / 256 * 256;
-}
-
 static job_layout layout_of(const stk_vk_experts_options *o)
 {
     job_layout l = {.pairs_at = PAIRS_AT};
     uint64_t rows = o->rows_max, width = o->bundle.width;
     l.tiles_at = l.pairs_at + (uint64_t)o->pairs_max * PAIR_BYTES;
-    l.q_at = round_up(l.tiles_at + (uint64_t)o->pairs_max * PAIR_BYTES);
-    l.d_at = round_up(l.q_at + rows * width);
-    l.sum_at = round_up(l.d_at + rows * (width / 8));
-    l.bytes = round_up(l.sum_at + rows * (width / 8));
+    l.q_at = stk_vk_padded(l.tiles_at + (uint64_t)o->pairs_max * PAIR_BYTES);
+    l.d_at = stk_vk_padded(l.q_at + rows * width);
+    l.sum_at = stk_vk_padded(l.d_at + rows * (width / 8));
+    l.bytes = stk_vk_padded(l.sum_at + rows * (width / 8));
     return l;
-}
-
-// h, then q, then d of every pair.
-static uint64_t inner_bytes(const stk_vk_experts_options *o)
-{
-    uint64_t ffn = o->bundle.ffn_width;
-    return round_up(o->pairs_max * ffn * 4) + round_up(o->pairs_max * ffn) +
-           round_up(o->pairs_max * (ffn / 8));
 }
 
 uint64_t stk_vk_experts_bytes(const stk_vk_experts_options *o)
 {
-    uint64_t job = layout_of(o).bytes + inner_bytes(o) +
-                   round_up((uint64_t)o->pairs_max * o->bundle.width * 4);
-    return o->resident_slots * o->slot_bytes + o->jobs_max * job;
+    uint64_t job = layout_of(o).bytes + stk_vk_experts_inner_bytes(o, o->pairs_max) +
+                   stk_vk_padded((uint64_t)o->pairs_max * o->bundle.width * 4);
+    return o->resident_slots * o->slot_bytes + o->jobs_max * job + stk_vk_experts_table_bytes(o);
 }
 
-static uint32_t chunks(const stk_vk_experts_options *o)
+static expert_places places_of(const stk_vk_experts *e, const expert_job *job, bool tiled)
 {
-    return (o->bundle.width + 127) / 128; // of outputs, in both down shaders
-}
-
-static stk_status record_inner(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
-                               bool tiled)
-{
-    const stk_vk_experts_options *o = &e->options;
-    const stk_bundle *b = &o->bundle;
-    VkDeviceAddress in = job->local.address, h = job->inner.address;
-    VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
-    VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
-    const VkDeviceAddress addresses[] = {in + e->layout.tiles_at,
-                                         in + e->layout.pairs_at,
-                                         in + e->layout.q_at,
-                                         in + e->layout.d_at,
-                                         in + e->layout.sum_at,
-                                         h,
-                                         hq,
-                                         hd};
-    const uint32_t constants[] = {b->width, (uint32_t)(o->bundle_at / 16), b->group_bytes / 16,
-                                  b->scales_bytes / 16, b->run_bytes / 16};
-    stk_status status =
-        tiled ? stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner_rows, addresses, constants)
-              : stk_vk_bind(e->vk, commands, STK_VK_SHADER_expert_inner, addresses + 1, constants);
-    if (status == STK_OK)
-        e->vk->fn.CmdDispatchIndirect(commands, job->local.handle, job->local.at);
-    return status;
-}
-
-static stk_status record_down(stk_vk_experts *e, const expert_job *job, VkCommandBuffer commands,
-                              bool tiled)
-{
-    const stk_vk_experts_options *o = &e->options;
-    const stk_bundle *b = &o->bundle;
-    VkDeviceAddress pairs = job->local.address + (tiled ? e->layout.tiles_at : e->layout.pairs_at);
-    VkDeviceAddress h = job->inner.address;
-    VkDeviceAddress hq = h + round_up((uint64_t)o->pairs_max * b->ffn_width * 4);
-    VkDeviceAddress hd = hq + round_up((uint64_t)o->pairs_max * b->ffn_width);
-    uint32_t at = (uint32_t)(o->bundle_at / 4), groups = b->ffn_width / 32;
-    const VkDeviceAddress outputs[] = {pairs, hq, hd, job->output.address};
-    const uint32_t outputs_constants[] = {
-        b->width,         groups,         at, b->group_bytes / 4, b->scales_bytes / 4,
-        b->run_bytes / 4, b->up_bytes / 4};
-    const VkDeviceAddress neurons[] = {pairs, h, job->output.address};
-    const uint32_t neurons_constants[] = {b->width,           groups,           at,
-                                          b->group_bytes / 4, b->run_bytes / 4, b->up_bytes / 4};
-    bool is_transposed = b->scales_bytes == 0;
-    stk_vk_shader shader = is_transposed ? tiled ? STK_VK_SHADER_expert_down_t_rows
-                                                 : STK_VK_SHADER_expert_down_t
-                           : tiled       ? STK_VK_SHADER_expert_down_rows
-                                         : STK_VK_SHADER_expert_down;
-    stk_status status = stk_vk_bind(e->vk, commands, shader, is_transposed ? neurons : outputs,
-                                    is_transposed ? neurons_constants : outputs_constants);
-    if (status == STK_OK)
-        e->vk->fn.CmdDispatchIndirect(commands, job->local.handle,
-                                      job->local.at + sizeof(VkDispatchIndirectCommand));
-    return status;
+    VkDeviceAddress in = job->local.address;
+    expert_places p = {.pairs = in + e->layout.pairs_at,
+                       .tiles = tiled ? in + e->layout.tiles_at : 0,
+                       .q = in + e->layout.q_at,
+                       .d = in + e->layout.d_at,
+                       .sum = in + e->layout.sum_at,
+                       .y = job->output.address};
+    stk_vk_experts_place_inner(&e->options, e->options.pairs_max, job->inner.address, &p);
+    return p;
 }
 
 // Copies the input of up to that many rows and pairs to where the device reads it.
@@ -130,11 +69,17 @@ static stk_status record_job(stk_vk_experts *e, const expert_job *job, VkCommand
         return status;
     if (job->local.handle != job->input.handle || job->local.at != job->input.at)
         record_input_copy(e, job, commands, rows, pairs, tiled);
-    status = record_inner(e, job, commands, tiled);
+    const expert_places places = places_of(e, job, tiled);
+    status = stk_vk_experts_bind_inner(e, commands, &places);
+    if (status == STK_OK)
+        vk->fn.CmdDispatchIndirect(commands, job->local.handle, job->local.at);
     stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
                    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_READ_BIT);
     if (status == STK_OK)
-        status = record_down(e, job, commands, tiled);
+        status = stk_vk_experts_bind_down(e, commands, &places);
+    if (status == STK_OK)
+        vk->fn.CmdDispatchIndirect(commands, job->local.handle,
+                                   job->local.at + sizeof(VkDispatchIndirectCommand));
     stk_vk_barrier(vk, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
                    VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
     return status == STK_OK ? stk_vk_commands_end(vk, commands) : status;
@@ -152,7 +97,8 @@ static stk_status open_job(stk_vk_experts *e, expert_job *job)
     else if (status == STK_OK)
         status = stk_vk_buffer_take(vk, STK_VK_UPLOAD, e->layout.bytes, &job->input);
     if (status == STK_OK)
-        status = stk_vk_buffer_take(vk, STK_VK_LOCAL, inner_bytes(o), &job->inner);
+        status = stk_vk_buffer_take(vk, STK_VK_LOCAL, stk_vk_experts_inner_bytes(o, o->pairs_max),
+                                    &job->inner);
     if (status == STK_OK)
         status = stk_vk_buffer_take(vk, STK_VK_READBACK,
                                     (uint64_t)o->pairs_max * o->bundle.width * 4, &job->output);
@@ -174,8 +120,7 @@ static void close_job(stk_vk_experts *e, expert_job *job)
     stk_vk_buffer_give(e->vk, &job->inner);
     stk_vk_buffer_give(e->vk, &job->output);
     for (int i = 0; i < COPIES; i++)
-        if (job->commands[i])
-            e->vk->fn.FreeCommandBuffers(e->vk->device, e->vk->compute.pool, 1, &job->commands[i]);
+        stk_vk_commands_give(e->vk, &e->vk->compute, job->commands[i]);
 }
 
 static bool are_valid(const stk_vk_experts_options *o)
@@ -203,6 +148,8 @@ stk_status stk_vk_experts_open(const stk_vk_experts_options *options, stk_vk_exp
     for (uint32_t i = 0; i < options->jobs_max && status == STK_OK; i++)
         status = open_job(e, &e->jobs[i]);
     if (status == STK_OK)
+        status = stk_vk_experts_open_table(e);
+    if (status == STK_OK)
         status = stk_vk_experts_open_slots(e);
     if (status != STK_OK) {
         stk_vk_experts_close(&e);
@@ -220,6 +167,7 @@ void stk_vk_experts_close(stk_vk_experts **pointer)
     (void)e->vk->fn.DeviceWaitIdle(e->vk->device);
     for (uint32_t i = 0; i < JOBS_MAX; i++)
         close_job(e, &e->jobs[i]);
+    stk_vk_experts_close_table(e);
     stk_vk_experts_close_slots(e);
     free(e);
     *pointer = NULL;
@@ -267,9 +215,8 @@ static void write_input(stk_vk_experts *e, expert_job *job, const stk_vk_row *ro
     uint8_t *in = job->input.mapped;
     size_t width = o->bundle.width, scales = width / 32 * 4;
     uint32_t high = tiled ? write_tiles(e, in + e->layout.tiles_at, pairs, pair_count) : pair_count;
-    const VkDispatchIndirectCommand counts[2] = {{o->bundle.ffn_width / 32, high, 1},
-                                                 {chunks(o), high, 1}};
-    memcpy(in, counts, sizeof counts);
+    const expert_sizes sizes = stk_vk_experts_sizes(o, high);
+    memcpy(in, &sizes, sizeof sizes);
     for (uint32_t i = 0; i < pair_count; i++)
         write_entry(in + e->layout.pairs_at + (size_t)i * PAIR_BYTES,
                     e->slots[pairs[i].slot].address, pairs[i].row, 1);

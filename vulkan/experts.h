@@ -23,6 +23,8 @@ typedef struct stk_vk_experts_options {
     uint32_t rows_max;       // activation rows of one job
     uint32_t pairs_max;      // (row, slot) pairs of one job, at most 65535
     uint32_t jobs_max;       // jobs in flight, 1 to 8
+    // For chains (chain.h): of each layer and expert, which slot has it. 0: none.
+    uint32_t layer_count, expert_count;
 } stk_vk_experts_options;
 
 // Device memory the options take, to fit resident_slots into a budget.
@@ -45,6 +47,10 @@ void stk_vk_experts_shrink(stk_vk_experts *experts, uint32_t slots);
 // ones are still under way. STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot,
                                              const void *from);
+// Says to chains where an expert is from now on; STK_VK_NO_SLOT: nowhere. No chain may be under
+// way.
+#define STK_VK_NO_SLOT UINT32_MAX
+void stk_vk_experts_assign(stk_vk_experts *experts, uint32_t layer, uint32_t expert, uint32_t slot);
 // Whether an upload that starts now would not wait for earlier ones.
 bool stk_vk_experts_can_upload(stk_vk_experts *experts);
 // STK_OK: the slot's upload has arrived, or there was none; STK_PENDING; STK_DEVICE_LOST.

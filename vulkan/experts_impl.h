@@ -48,9 +48,47 @@ struct stk_vk_experts {
     expert_stage stages[STAGES];
     uint32_t next_stage;
     expert_job jobs[JOBS_MAX];
+
+    // Of each layer and expert its slot, and where chains read the slots' addresses.
+    uint32_t *assigned, *assigned_count; // the latter of each layer
+    stk_vk_buffer table, table_in;       // the same where the CPU can write it
+    VkCommandBuffer table_copy;
+    bool table_changed;    // since it was copied
+    uint64_t table_filled; // of the copier: chains wait for that
+    uint64_t chain_value;  // of the compute queue: the newest chain
 };
+
+// Where the inputs, inner vectors and outputs of some pairs are.
+typedef struct expert_places {
+    VkDeviceAddress pairs, tiles; // tiles 0: pair by pair
+    VkDeviceAddress q, d, sum;    // [rows]
+    VkDeviceAddress h, hq, hd;    // [pairs]
+    VkDeviceAddress y;            // [pairs][width]
+} expert_places;
+
+// Workgroups of the two shaders for so many pairs, or tiles.
+typedef struct expert_sizes {
+    VkDispatchIndirectCommand inner, down;
+} expert_sizes;
+
+// experts_bind.c
+expert_sizes stk_vk_experts_sizes(const stk_vk_experts_options *options, uint32_t high);
+uint64_t stk_vk_experts_inner_bytes(const stk_vk_experts_options *options, uint32_t pairs);
+// Fills h, hq and hd from one buffer of that size.
+void stk_vk_experts_place_inner(const stk_vk_experts_options *options, uint32_t pairs,
+                                VkDeviceAddress address, expert_places *places);
+// A dispatch of the size above follows; between the two a barrier.
+STK_CHECKED stk_status stk_vk_experts_bind_inner(stk_vk_experts *e, VkCommandBuffer commands,
+                                                 const expert_places *places);
+STK_CHECKED stk_status stk_vk_experts_bind_down(stk_vk_experts *e, VkCommandBuffer commands,
+                                                const expert_places *places);
 
 STK_CHECKED stk_status stk_vk_experts_open_slots(stk_vk_experts *e);
 void stk_vk_experts_close_slots(stk_vk_experts *e);
+// experts_table.c
+STK_CHECKED stk_status stk_vk_experts_open_table(stk_vk_experts *e);
+void stk_vk_experts_close_table(stk_vk_experts *e);
+uint64_t stk_vk_experts_table_bytes(const stk_vk_experts_options *options);
+VkDeviceAddress stk_vk_experts_table_of(const stk_vk_experts *e, uint32_t layer);
 
 #endif

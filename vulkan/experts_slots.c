@@ -36,8 +36,7 @@ void stk_vk_experts_close_slots(stk_vk_experts *e)
         stk_vk_buffer_give(e->vk, &e->slots[i].buffer);
     for (uint32_t i = 0; i < STAGES; i++) {
         stk_vk_buffer_give(e->vk, &e->stages[i].buffer);
-        if (e->stages[i].commands)
-            e->vk->fn.FreeCommandBuffers(e->vk->device, e->copier->pool, 1, &e->stages[i].commands);
+        stk_vk_commands_give(e->vk, e->copier, e->stages[i].commands);
     }
     free(e->slots);
 }

@@ -82,6 +82,12 @@ typedef struct stk_vk_memory {
     uint32_t allocations;
 } stk_vk_memory;
 
+// To where the next thing in a buffer may begin.
+static inline uint64_t stk_vk_padded(uint64_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
 void stk_vk_memory_init(stk_vk *vk, uint64_t bytes_cap, uint32_t percent);
 void stk_vk_memory_free(stk_vk *vk); // every slab
 void stk_vk_memory_trim(stk_vk *vk); // slabs of which nothing is used
@@ -106,12 +112,19 @@ typedef struct stk_vk_queue {
 STK_CHECKED stk_status stk_vk_queue_open(stk_vk *vk, uint32_t family, stk_vk_queue *out);
 void stk_vk_queue_close(stk_vk *vk, stk_vk_queue *queue);
 STK_CHECKED stk_status stk_vk_commands_take(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer *out);
+// NULL is allowed.
+void stk_vk_commands_give(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer commands);
 STK_CHECKED stk_status stk_vk_commands_begin(stk_vk *vk, VkCommandBuffer commands, bool once);
 STK_CHECKED stk_status stk_vk_commands_end(stk_vk *vk, VkCommandBuffer commands);
 // Submits after `wait_for` has reached wait_value (NULL: at once). *out_value: what to wait for.
 STK_CHECKED stk_status stk_vk_submit(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer commands,
                                      const stk_vk_queue *wait_for, uint64_t wait_value,
                                      uint64_t *out_value);
+// Several in order, as one submission.
+STK_CHECKED stk_status stk_vk_submit_all(stk_vk *vk, stk_vk_queue *queue,
+                                         const VkCommandBuffer *commands, uint32_t count,
+                                         const stk_vk_queue *wait_for, uint64_t wait_value,
+                                         uint64_t *out_value);
 STK_CHECKED stk_status stk_vk_poll(stk_vk *vk, const stk_vk_queue *queue, uint64_t value);
 STK_CHECKED stk_status stk_vk_wait(stk_vk *vk, const stk_vk_queue *queue, uint64_t value);
 void stk_vk_barrier(stk_vk *vk, VkCommandBuffer commands, VkPipelineStageFlags from,

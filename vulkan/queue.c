@@ -39,6 +39,12 @@ stk_status stk_vk_commands_take(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer
                                 : stk_vk_fail(vk->log, result, "cannot take a command buffer");
 }
 
+void stk_vk_commands_give(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer commands)
+{
+    if (commands)
+        vk->fn.FreeCommandBuffers(vk->device, queue->pool, 1, &commands);
+}
+
 stk_status stk_vk_commands_begin(stk_vk *vk, VkCommandBuffer commands, bool once)
 {
     VkCommandBufferBeginInfo info = {
@@ -59,6 +65,13 @@ stk_status stk_vk_commands_end(stk_vk *vk, VkCommandBuffer commands)
 stk_status stk_vk_submit(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer commands,
                          const stk_vk_queue *wait_for, uint64_t wait_value, uint64_t *out_value)
 {
+    return stk_vk_submit_all(vk, queue, &commands, 1, wait_for, wait_value, out_value);
+}
+
+stk_status stk_vk_submit_all(stk_vk *vk, stk_vk_queue *queue, const VkCommandBuffer *commands,
+                             uint32_t count, const stk_vk_queue *wait_for, uint64_t wait_value,
+                             uint64_t *out_value)
+{
     const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
     uint64_t signal_value = queue->submitted + 1;
     VkTimelineSemaphoreSubmitInfo timeline = {
@@ -72,8 +85,8 @@ stk_status stk_vk_submit(stk_vk *vk, stk_vk_queue *queue, VkCommandBuffer comman
                          .waitSemaphoreCount = wait_for != NULL,
                          .pWaitSemaphores = wait_for ? &wait_for->timeline : NULL,
                          .pWaitDstStageMask = &stage,
-                         .commandBufferCount = 1,
-                         .pCommandBuffers = &commands,
+                         .commandBufferCount = count,
+                         .pCommandBuffers = commands,
                          .signalSemaphoreCount = 1,
                          .pSignalSemaphores = &queue->timeline};
     vk->lost |= ++vk->submissions == vk->faults.submission;

@@ -58,7 +58,6 @@ stk_status stk_vk_run(stk_vk *vk, stk_vk_shader shader, const stk_vk_run_buffer 
             memcpy(buffers[i].host, job.buffers[i].mapped, buffers[i].bytes);
         stk_vk_buffer_give(vk, &job.buffers[i]);
     }
-    if (job.commands)
-        vk->fn.FreeCommandBuffers(vk->device, vk->compute.pool, 1, &job.commands);
+    stk_vk_commands_give(vk, &vk->compute, job.commands);
     return status;
 }

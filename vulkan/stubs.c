@@ -1,4 +1,5 @@
 // The room where it is built without Vulkan: nothing is supported, and the log says why.
+#include "vulkan/chain.h"
 #include "vulkan/dense.h"
 #include "vulkan/device.h"
 #include "vulkan/experts.h"
@@ -49,6 +50,12 @@ uint64_t stk_vk_memory_bytes_max(const stk_vk *vk)
 }
 
 uint64_t stk_vk_memory_bytes_max_now(const stk_vk *vk)
+{
+    (void)vk;
+    return 0;
+}
+
+uint32_t stk_vk_submission_count(const stk_vk *vk)
 {
     (void)vk;
     return 0;
@@ -255,4 +262,57 @@ uint32_t stk_vk_stream_best(const stk_vk_stream *stream, uint32_t slot)
 {
     (void)stream, (void)slot;
     return 0;
+}
+
+void stk_vk_experts_assign(stk_vk_experts *experts, uint32_t layer, uint32_t expert, uint32_t slot)
+{
+    (void)experts, (void)layer, (void)expert, (void)slot;
+}
+
+uint64_t stk_vk_chain_bytes(const stk_vk_experts_options *experts, uint32_t used_count)
+{
+    (void)experts, (void)used_count;
+    return 0;
+}
+
+stk_status stk_vk_chain_open(const stk_vk_chain_options *options, stk_vk_chain **out)
+{
+    (void)options, (void)out;
+    return STK_UNSUPPORTED;
+}
+
+void stk_vk_chain_close(stk_vk_chain **chain)
+{
+    *chain = NULL;
+}
+
+bool stk_vk_chain_has(const stk_vk_chain *chain, uint32_t layer)
+{
+    (void)chain, (void)layer;
+    return false;
+}
+
+stk_status stk_vk_chain_run(stk_vk_chain *chain, uint32_t first, uint32_t end, const float *x,
+                            const stk_vk_chain_head *head)
+{
+    (void)chain, (void)first, (void)end, (void)x, (void)head;
+    return STK_UNSUPPORTED;
+}
+
+stk_status stk_vk_chain_wait(stk_vk_chain *chain)
+{
+    (void)chain;
+    return STK_UNSUPPORTED;
+}
+
+const float *stk_vk_chain_x(const stk_vk_chain *chain)
+{
+    (void)chain;
+    return NULL;
+}
+
+const stk_vk_choice *stk_vk_chain_chosen(const stk_vk_chain *chain, uint32_t layer)
+{
+    (void)chain, (void)layer;
+    return NULL;
 }

@@ -40,8 +40,7 @@ stk_status stk_vk_upload(stk_vk *vk, const stk_vk_buffer *to, uint64_t at, const
         memcpy(stage.mapped, source + done, part);
         status = copy_stage(vk, commands, &stage, to, at + done, part);
     }
-    if (commands)
-        vk->fn.FreeCommandBuffers(vk->device, vk->compute.pool, 1, &commands);
+    stk_vk_commands_give(vk, &vk->compute, commands);
     stk_vk_buffer_give(vk, &stage);
     return status;
 }

@@ -52,6 +52,7 @@ static void write_gpu(FILE *to, uint32_t threads, const stk_gpu_span *spans, uin
         [STK_GPU_SPAN_ATTEND] = {"attention", "gpu", false},
         [STK_GPU_SPAN_HEAD] = {"head", "gpu", false},
         [STK_GPU_SPAN_UPLOAD] = {"upload", "gpu", false},
+        [STK_GPU_SPAN_CHAIN] = {"layers", "gpu", false},
         [STK_GPU_SPAN_SUBMIT] = {"gpu submit", "work", true},
         [STK_GPU_SPAN_WAIT] = {"gpu wait", "barrier", true},
     };

@@ -15,12 +15,16 @@ static stk_matrix shape_of(const stk_gguf_tensor *tensor)
 
 static stk_vk_dense_layer layer_of(const stk_layer *l)
 {
-    return (stk_vk_dense_layer){.q = shape_of(l->attn_q),
+    stk_vk_dense_layer layer = {.q = shape_of(l->attn_q),
                                 .k = shape_of(l->attn_k),
                                 .v = shape_of(l->attn_v),
                                 .output = shape_of(l->attn_output),
+                                .router = shape_of(l->router),
                                 .window_tokens = l->window_tokens,
                                 .has_rope = l->has_rope};
+    if (!stk_vk_dense_supports(&layer.router))
+        layer.router.rows = 0;
+    return layer;
 }
 
 static bool is_supported(const stk_vk_dense_layer *l)
@@ -76,6 +80,7 @@ static stk_status count_share(stk_engine *e, const stk_engine_options *options,
     *bytes = e->share.in_place ? 0 : stk_vk_dense_bytes(&sizes);
     stk_status status = stk_session_stream_bytes(e, session ? session : &none, &sizes,
                                                  &e->share.stream_bytes);
+    e->share.stream_bytes += e->share.layer_count != 0 ? stk_gpu_chain_bytes(e) : 0;
     *bytes += e->share.stream_bytes;
     return status;
 }
@@ -127,6 +132,7 @@ stk_status stk_gpu_share_plan(stk_engine *e, const stk_engine_options *options)
     stk_vk_dense_layer *layers = calloc(m->layer_count, sizeof *layers);
     share->layers = calloc(m->layer_count, sizeof *share->layers);
     share->shares_memory = info->unified;
+    share->is_separate = options->gpu_separate;
     share->in_place = info->unified && info->import_align_bytes != 0 && !options->gpu_copies;
     stk_status status = layers && share->layers ? STK_OK : STK_NO_MEMORY;
     for (uint32_t i = 0; i < m->layer_count && status == STK_OK; i++)
@@ -180,6 +186,7 @@ stk_status stk_gpu_share_open(stk_engine *e, const stk_engine_options *options)
         layers[i].k = w->k.matrix;
         layers[i].v = w->v.matrix;
         layers[i].output = w->output.matrix;
+        layers[i].router.data = w->router.matrix.data;
     }
     stk_vk_dense_options o = sizes_of(e, layers);
     o.head_norm = e->weights.output_norm;
@@ -227,8 +234,10 @@ stk_status stk_gpu_stream_open(stk_session *s)
     if (!s->stream_rows || !s->tokens)
         return STK_NO_MEMORY;
     stk_status status = stk_vk_stream_open(e->dense, &options, &s->stream);
-    if (status == STK_OK)
+    if (status == STK_OK) {
+        stk_gpu_chain_open(s);
         return STK_OK;
+    }
     if (status == STK_DEVICE_LOST)
         stk_gpu_device_lose(e->device, status);
     if (status == STK_NO_MEMORY && e->memory.limit_bytes != 0)
@@ -239,6 +248,7 @@ stk_status stk_gpu_stream_open(stk_session *s)
 
 void stk_gpu_stream_close(stk_session *s)
 {
+    stk_gpu_chain_close(s);
     stk_vk_stream_close(&s->stream);
     free(s->stream_rows);
     free(s->tokens);
@@ -263,7 +273,7 @@ static bool has_failed(const stk_session *s)
     return atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK;
 }
 
-static void check(stk_session *s, stk_status status)
+void stk_gpu_check(stk_session *s, stk_status status)
 {
     if (status == STK_OK)
         return;
@@ -277,24 +287,24 @@ void stk_gpu_attend_forward(stk_session *s)
         return;
     for (uint32_t i = 0; i < s->row_count; i++)
         s->stream_rows[i] = (stk_vk_batch_row){s->rows[i].position, s->rows[i].sequence};
-    check(s, stk_gpu_device_loses_now(s->engine->device)
-                 ? STK_DEVICE_LOST
-                 : stk_vk_stream_begin(s->stream, s->stream_rows, s->row_count, s->rope));
+    stk_gpu_check(s, stk_gpu_device_loses_now(s->engine->device)
+                         ? STK_DEVICE_LOST
+                         : stk_vk_stream_begin(s->stream, s->stream_rows, s->row_count, s->rope));
 }
 
 void stk_gpu_attend_begin(stk_session *s, uint32_t layer)
 {
     s->stream_begin_ns = stk_meter_gpu_begin(s);
     if (!has_failed(s))
-        check(s, stk_gpu_device_loses_now(s->engine->device)
-                     ? STK_DEVICE_LOST
-                     : stk_vk_stream_attend(s->stream, layer, s->x));
+        stk_gpu_check(s, stk_gpu_device_loses_now(s->engine->device)
+                             ? STK_DEVICE_LOST
+                             : stk_vk_stream_attend(s->stream, layer, s->x));
 }
 
 void stk_gpu_attend_end(stk_session *s, uint32_t layer)
 {
     if (!has_failed(s))
-        check(s, stk_vk_stream_wait(s->stream, &s->stream_output));
+        stk_gpu_check(s, stk_vk_stream_wait(s->stream, &s->stream_output));
     stk_meter_gpu_end(s, STK_GPU_SPAN_ATTEND, layer, s->stream_begin_ns);
 }
 
@@ -315,11 +325,12 @@ void stk_gpu_head_run(stk_session *s, uint32_t slot_count)
 {
     bool with_logits = false;
     for (uint32_t i = 0; i < slot_count; i++)
-        with_logits |= s->rows[s->logit_rows[i]].logits == STK_LOGITS_ALL;
+        with_logits |= s->rows[s->logit_rows[i]].logits != STK_LOGITS_BEST;
     uint64_t begin_ns = stk_meter_gpu_begin(s);
     if (!has_failed(s))
-        check(s, stk_gpu_device_loses_now(s->engine->device)
-                     ? STK_DEVICE_LOST
-                     : stk_vk_stream_head(s->stream, s->x, s->logit_rows, slot_count, with_logits));
+        stk_gpu_check(
+            s, stk_gpu_device_loses_now(s->engine->device)
+                   ? STK_DEVICE_LOST
+                   : stk_vk_stream_head(s->stream, s->x, s->logit_rows, slot_count, with_logits));
     stk_meter_gpu_end(s, STK_GPU_SPAN_HEAD, s->engine->model.layer_count, begin_ns);
 }

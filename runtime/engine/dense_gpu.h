@@ -1,8 +1,9 @@
 // engine/dense_gpu.h: attention of some layers, with their KV cache, and the head on a GPU.
 //
 // Owns their weights on the device, and of each session what it keeps there. The residual stream
-// and the router stay with the CPU, so experts are announced while the device computes. Invariant:
-// a lost device loses nothing: the session computes its sequences' keys and values again.
+// and the router stay with the CPU, so experts are announced while the device computes, but for
+// runs of layers that are wholly on the device (chain_gpu.h). Invariant: a lost device loses
+// nothing: the session computes its sequences' keys and values again.
 #ifndef STK_ENGINE_DENSE_GPU_H
 #define STK_ENGINE_DENSE_GPU_H
 
@@ -16,6 +17,7 @@ typedef struct stk_gpu_share {
     uint32_t layer_count;
     bool has_head;
     bool in_place;         // the device reads the weights where they are
+    bool is_separate;      // tests and comparisons: layers never follow each other there
     bool shares_memory;    // what the device takes is the host's
     uint64_t stream_bytes; // a session as planned
 } stk_gpu_share;
@@ -44,5 +46,7 @@ void stk_gpu_attend_begin(stk_session *session, uint32_t layer); // from session
 void stk_gpu_attend_end(stk_session *session, uint32_t layer);
 void stk_gpu_attend_take_row(stk_session *session, uint32_t row); // then: fills x and normed
 void stk_gpu_head_run(stk_session *session, uint32_t slot_count);
+// What a failed call to the device means to the forward. STK_OK: nothing.
+void stk_gpu_check(stk_session *session, stk_status status);
 
 #endif

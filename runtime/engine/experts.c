@@ -186,6 +186,15 @@ static void grant_steals(stk_session *s)
     atomic_store_explicit(&s->steal_credit, credit < most ? credit : most, memory_order_relaxed);
 }
 
+void stk_experts_note(stk_session *s, uint32_t layer)
+{
+    uint32_t pairs = s->row_count * s->engine->model.expert_used_count;
+    for (uint32_t p = 0; s->engine->heat && p < pairs; p++)
+        stk_heat_touch(s->engine->heat, layer, s->chosen[p]);
+    if (s->route_hook)
+        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
+}
+
 // Lists the experts this layer uses and tells the store, right after the router.
 void stk_experts_announce(stk_session *s, uint32_t layer)
 {
@@ -195,8 +204,6 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     s->work_count = s->task_count = 0;
     for (uint32_t e = 0; e < m->expert_count; e++) {
         uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
-        for (uint32_t i = 0; s->engine->heat && i < count; i++)
-            stk_heat_touch(s->engine->heat, layer, e);
         if (count == 0 || stk_gpu_has(s->engine->gpu, layer, e))
             continue;
         stk_expert_work *w = &s->work[s->work_count];
@@ -216,8 +223,7 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
     }
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
     grant_steals(s);
-    if (s->route_hook)
-        s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
+    stk_experts_note(s, layer);
     stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_rows,
                           s->work_count, STK_WANT_EXACT);
 }

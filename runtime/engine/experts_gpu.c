@@ -38,8 +38,7 @@ static stk_status open_on(stk_gpu *gpu, const stk_engine_options *options)
                  stk_vk_info(gpu->vk)->name);
         return STK_OK;
     }
-    uint32_t percent = options->gpu_experts_percent < 100 ? options->gpu_experts_percent : 100;
-    return stk_gpu_place(gpu, percent, options->gpu_copies);
+    return stk_gpu_place(gpu, engine->gpu_percent_max, options->gpu_copies);
 }
 
 stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, stk_gpu **out)
@@ -101,12 +100,6 @@ uint32_t stk_gpu_expert_count(const stk_gpu *gpu)
 
 // ---- one layer ----
 
-static void lose(stk_session *s, stk_status status)
-{
-    stk_gpu_device_lose(s->engine->gpu->device, status);
-    atomic_store(&s->failure, STK_DEVICE_LOST);
-}
-
 // Waits for the oldest job and copies its outputs to where combining looks for them.
 static void finish_oldest(stk_session *s, uint32_t layer)
 {
@@ -115,8 +108,7 @@ static void finish_oldest(stk_session *s, uint32_t layer)
     stk_status status = stk_gpu_device_is_lost(gpu->device)
                             ? STK_DEVICE_LOST
                             : stk_vk_experts_wait(gpu->experts, job->number);
-    if (status != STK_OK)
-        lose(s, status);
+    stk_gpu_check(s, status);
     stk_meter_gpu_end(s, STK_GPU_SPAN_JOB, layer, job->begin_ns);
     for (uint32_t i = 0; i < job->count && status == STK_OK; i++)
         memcpy(s->expert_outputs + (size_t)job->pairs[i] * s->width_padded,
@@ -165,10 +157,8 @@ static uint32_t submit_rows(stk_session *s, uint32_t layer, uint32_t row)
                             ? STK_DEVICE_LOST
                             : stk_vk_experts_submit(gpu->experts, gpu->rows, row_count,
                                                     gpu->vk_pairs, job->count, &job->number);
-    if (status == STK_OK)
-        gpu->in_flight++;
-    else
-        lose(s, status);
+    gpu->in_flight += status == STK_OK;
+    stk_gpu_check(s, status);
     return row + row_count;
 }
 
@@ -178,11 +168,8 @@ void stk_gpu_begin(stk_session *s, uint32_t layer)
     uint64_t begin_ns = gpu ? stk_meter_gpu_begin(s) : 0;
     for (uint32_t row = 0; gpu && !stk_gpu_device_is_lost(gpu->device) && row < s->row_count;)
         row = submit_rows(s, layer, row);
-    if (gpu && !stk_gpu_device_is_lost(gpu->device)) {
-        stk_status status = stk_gpu_send(s);
-        if (status != STK_OK)
-            lose(s, status);
-    }
+    if (gpu && !stk_gpu_device_is_lost(gpu->device))
+        stk_gpu_check(s, stk_gpu_send(s));
     stk_meter_gpu_end(s, STK_GPU_SPAN_SUBMIT, layer, begin_ns);
 }
 

@@ -17,7 +17,7 @@ enum {
     STK_GPU_JOBS = 8,
     STK_GPU_MOVES = 2, // uploads on their way, each into a slot of its own
 };
-#define STK_GPU_NO_SLOT UINT32_MAX
+#define STK_GPU_NO_SLOT STK_VK_NO_SLOT
 
 // A job in flight: pair i of it is pair pairs[i] of the batch.
 typedef struct stk_gpu_job {
@@ -72,6 +72,13 @@ struct stk_gpu {
 static inline uint32_t *stk_gpu_slot(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
 {
     return &gpu->slot_of[(size_t)layer * gpu->expert_count + expert];
+}
+
+// The same, changed: chains learn of it.
+static inline void stk_gpu_set_slot(stk_gpu *gpu, uint32_t layer, uint32_t expert, uint32_t slot)
+{
+    *stk_gpu_slot(gpu, layer, expert) = slot;
+    stk_vk_experts_assign(gpu->experts, layer, expert, slot);
 }
 
 // Takes the device's memory and fills it with `percent` of each layer's experts, the most used

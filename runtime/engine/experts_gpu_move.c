@@ -22,9 +22,8 @@ static bool is_moving(const stk_gpu *gpu)
 
 static void take_away(stk_gpu *gpu, uint32_t layer, uint32_t expert)
 {
-    uint32_t *slot = stk_gpu_slot(gpu, layer, expert);
-    gpu->free_slots[gpu->free_count++] = *slot;
-    *slot = STK_GPU_NO_SLOT;
+    gpu->free_slots[gpu->free_count++] = *stk_gpu_slot(gpu, layer, expert);
+    stk_gpu_set_slot(gpu, layer, expert, STK_GPU_NO_SLOT);
     gpu->held--;
 }
 
@@ -32,7 +31,7 @@ static void arrive(stk_session *s, stk_gpu_move *move)
 {
     stk_gpu *gpu = s->engine->gpu;
     stk_meter_gpu_end(s, STK_GPU_SPAN_UPLOAD, move->layer, move->begin_ns);
-    *stk_gpu_slot(gpu, move->layer, move->expert) = move->slot;
+    stk_gpu_set_slot(gpu, move->layer, move->expert, move->slot);
     gpu->held++;
     gpu->moved_count++;
     if (move->victim != STK_GPU_NO_SLOT)

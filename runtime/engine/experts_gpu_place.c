@@ -172,6 +172,8 @@ static stk_status fill(stk_gpu *gpu)
     for (uint32_t layer = 0; layer < gpu->layer_count && status == STK_OK; layer++) {
         if (gpu->quota[layer] > 0)
             status = gpu->in_place ? import_layer(gpu, layer) : upload_layer(gpu, layer);
+        for (uint32_t e = 0; e < gpu->expert_count && status == STK_OK; e++)
+            stk_gpu_set_slot(gpu, layer, e, *stk_gpu_slot(gpu, layer, e));
         stk_progress(gpu->log, "filling the GPU", layer + 1, gpu->layer_count);
     }
     return status;
@@ -200,6 +202,8 @@ static stk_status open_slots(stk_gpu *gpu, uint32_t wanted)
         .rows_max = STK_GPU_JOB_ROWS,
         .pairs_max = STK_GPU_JOB_ROWS * gpu->engine->model.expert_used_count,
         .jobs_max = STK_GPU_JOBS,
+        .layer_count = gpu->layer_count,
+        .expert_count = gpu->expert_count,
     };
     if (!gpu->in_place)
         options.resident_slots = count_slots(gpu, &options, wanted);

@@ -6,6 +6,11 @@
 // Rows of a matrix are handed out in runs of about as many bytes, a multiple of 16 rows.
 enum { TAKE_BYTES = 1 << 16, ROWS_PER_TAKE_MAX = STK_PART_ROWS };
 
+static bool has_failed(const stk_session *s)
+{
+    return atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK;
+}
+
 static void look_up(stk_session *s, const stk_expert_scratch *w, uint32_t token, float *x)
 {
     const stk_engine *e = s->engine;
@@ -40,11 +45,12 @@ static void embed_row(stk_session *s, const stk_expert_scratch *w, uint32_t row)
     }
 }
 
-static void quantize_row(stk_session *s, stk_acts *acts, uint32_t row)
+void stk_acts_quantize(const stk_session *s, stk_acts *acts, uint32_t row, uint32_t from,
+                       uint32_t count)
 {
-    s->engine->cpu.quantize(acts->x + (size_t)row * acts->n, acts->n,
-                            acts->q + (size_t)row * acts->n, acts->d + (size_t)row * (acts->n / 32),
-                            acts->sum + (size_t)row * (acts->n / 32));
+    size_t at = (size_t)row * acts->n + from;
+    s->engine->cpu.quantize(acts->x + at, count, acts->q + at, acts->d + at / 32,
+                            acts->sum + at / 32);
 }
 
 // normed.rows[to] = rmsnorm(x of row), quantised.
@@ -53,7 +59,7 @@ static void norm_row(stk_session *s, uint32_t row, const float *weight, uint32_t
     const stk_model *m = &s->engine->model;
     s->engine->cpu.rmsnorm(s->x + (size_t)row * m->width, weight, m->rms_epsilon, m->width,
                            s->normed.x + (size_t)to * m->width);
-    quantize_row(s, &s->normed, to);
+    stk_acts_quantize(s, &s->normed, to, 0, m->width);
 }
 
 // One of several products of the same phase: y[count][stride] = linear . acts.
@@ -129,10 +135,6 @@ static void cpu_attention_block(stk_session *s, stk_worker *worker, uint32_t lay
     if (worker->index == 0)
         stk_experts_announce(s, layer); // reads start while attention computes
     stk_attention_worker(s, worker, layer);
-    stk_phase_end(s, worker, layer, STK_PHASE_ATTEND);
-    while (stk_worker_take(worker, s->row_count, 1, &row, &end))
-        quantize_row(s, &s->attended, row);
-    stk_phase_end(s, worker, layer, STK_PHASE_QUANTIZE);
     const product output = {&w->output, s->attended.rows, s->projected, m->width};
     multiply(worker, &output, 1, s->row_count);
     stk_phase_end(s, worker, layer, STK_PHASE_OUTPUT);
@@ -183,6 +185,59 @@ static void head_block(stk_session *s, stk_worker *worker)
     stk_phase_end(s, worker, outside, STK_PHASE_HEAD);
 }
 
+// False: the forward has failed.
+static bool layer_block(stk_session *s, stk_worker *worker, uint32_t layer)
+{
+    const stk_model *m = &s->engine->model;
+    uint32_t row, end;
+    if (stk_gpu_attends(s, layer))
+        gpu_attention_block(s, worker, layer);
+    else
+        cpu_attention_block(s, worker, layer);
+    stk_phase_end(s, worker, layer, STK_PHASE_NORM);
+    if (worker->index == 0) {
+        stk_gpu_begin(s, layer);
+        stk_experts_guess(s, layer);
+    }
+    stk_experts_worker(s, worker, layer);
+    if (worker->index == 0)
+        stk_gpu_end(s, layer);
+    stk_phase_end(s, worker, layer, STK_PHASE_EXPERTS);
+    if (has_failed(s)) {
+        if (worker->index == 0) {
+            stk_experts_finish(s, layer);
+            stk_meter_abandon(s);
+        }
+        return false;
+    }
+    if (worker->index == 0)
+        stk_meter_layer(s, layer);
+    while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
+        stk_experts_combine_row(s, layer, row);
+        if (layer + 1 < m->layer_count && !stk_gpu_attends(s, layer + 1))
+            norm_row(s, row, s->engine->weights.layers[layer + 1].attn_norm, row);
+    }
+    stk_phase_end(s, worker, layer, STK_PHASE_COMBINE);
+    return true;
+}
+
+// Layers [first, next) without coming back from the device. False: the forward has failed.
+static bool chain_block(stk_session *s, stk_worker *worker, uint32_t first, uint32_t next)
+{
+    uint32_t row, end;
+    if (worker->index == 0)
+        stk_gpu_chain_run(s, first, next);
+    stk_phase_end(s, worker, first, STK_PHASE_CHAIN);
+    if (has_failed(s))
+        return false;
+    bool is_wanted = next < s->engine->model.layer_count && !stk_gpu_attends(s, next);
+    while (is_wanted && stk_worker_take(worker, s->row_count, 1, &row, &end))
+        norm_row(s, row, s->engine->weights.layers[next].attn_norm, row);
+    // also where nothing was done: what fails next may not be seen above
+    stk_phase_end(s, worker, next - 1, STK_PHASE_COMBINE);
+    return true;
+}
+
 void stk_forward_worker(stk_worker *worker, void *argument)
 {
     stk_session *s = argument;
@@ -194,41 +249,19 @@ void stk_forward_worker(stk_worker *worker, void *argument)
         norm_row(s, row, s->engine->weights.layers[0].attn_norm, row);
     }
     stk_phase_end(s, worker, m->layer_count, STK_PHASE_EMBED);
-    if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
-        return;
-    if (worker->index == 0)
-        stk_gpu_attend_forward(s);
-    for (uint32_t layer = 0; layer < m->layer_count; layer++) {
-        const stk_layer_weights *w = s->engine->weights.layers;
-        if (stk_gpu_attends(s, layer))
-            gpu_attention_block(s, worker, layer);
-        else
-            cpu_attention_block(s, worker, layer);
-        stk_phase_end(s, worker, layer, STK_PHASE_NORM);
-        if (worker->index == 0) {
-            stk_gpu_begin(s, layer);
-            stk_experts_guess(s, layer);
-        }
-        stk_experts_worker(s, worker, layer);
+    if (s->uses_stream) {
         if (worker->index == 0)
-            stk_gpu_end(s, layer);
-        stk_phase_end(s, worker, layer, STK_PHASE_EXPERTS);
-        if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK) {
-            if (worker->index == 0) {
-                stk_experts_finish(s, layer);
-                stk_meter_abandon(s);
-            }
-            return;
-        }
-        if (worker->index == 0)
-            stk_meter_layer(s, layer);
-        while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-            stk_experts_combine_row(s, layer, row);
-            if (layer + 1 < m->layer_count && !stk_gpu_attends(s, layer + 1))
-                norm_row(s, row, w[layer + 1].attn_norm, row);
-        }
-        stk_phase_end(s, worker, layer, STK_PHASE_COMBINE);
+            stk_gpu_attend_forward(s);
+        stk_worker_barrier(worker); // everybody sees the same failure
     }
-    if (s->logit_count > 0 && stk_model_has_head(m))
+    if (has_failed(s))
+        return;
+    for (uint32_t layer = 0; layer < m->layer_count;) {
+        uint32_t next = stk_gpu_chain_end(s, layer);
+        if (next > layer ? !chain_block(s, worker, layer, next) : !layer_block(s, worker, layer))
+            return;
+        layer = next > layer ? next : layer + 1;
+    }
+    if (s->logit_count > 0 && stk_model_has_head(m) && !stk_gpu_chain_heads(s))
         head_block(s, worker);
 }

@@ -16,8 +16,7 @@ const char *stk_phase_name(stk_phase phase)
 {
     static const char *const names[STK_PHASE_COUNT] = {
         "embed", "project", "route",   "attend",    "quantize", "output",
-        "norm",  "experts", "combine", "head_norm", "head",
-    };
+        "norm",  "experts", "combine", "head_norm", "head",     "gpu_layers"};
     return phase < STK_PHASE_COUNT ? names[phase] : "unknown";
 }
 

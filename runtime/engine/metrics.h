@@ -36,6 +36,7 @@ typedef enum stk_phase {
     STK_PHASE_COMBINE,
     STK_PHASE_HEAD_NORM,
     STK_PHASE_HEAD,
+    STK_PHASE_CHAIN, // layers that follow each other on a GPU, from the one named on
     STK_PHASE_COUNT
 } stk_phase;
 
@@ -86,6 +87,7 @@ typedef enum stk_gpu_span_kind {
     STK_GPU_SPAN_ATTEND, // a layer's norm to router's input, likewise
     STK_GPU_SPAN_HEAD,   // likewise; its layer is the count of layers
     STK_GPU_SPAN_UPLOAD, // an expert on its way to it, likewise
+    STK_GPU_SPAN_CHAIN,  // layers from this one on, likewise
     STK_GPU_SPAN_SUBMIT, // worker 0 hands over the layer's experts
     STK_GPU_SPAN_WAIT,   // worker 0 has no more work of its own and waits for them
 } stk_gpu_span_kind;

@@ -9,7 +9,6 @@ static void set_batch(stk_session *s, const stk_row *rows, uint32_t count)
     s->rows = rows;
     s->row_count = count;
     s->logit_count = 0;
-    s->has_best = false;
     for (uint32_t i = 0; i < count; i++) {
         s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
         if (rows[i].logits)
@@ -25,6 +24,7 @@ static stk_status run_batch(stk_session *s, const stk_row *rows, uint32_t count)
     stk_spare_lend(s, rows, count); // which may move the scratch
     set_batch(s, rows, count);
     s->uses_stream = s->stream != NULL;
+    stk_gpu_chain_plan(s);
     atomic_store(&s->failure, STK_OK);
     stk_team_run(s->engine->team, stk_forward_worker, s);
     return (stk_status)atomic_load(&s->failure);
@@ -50,6 +50,7 @@ static stk_status leave_device(stk_session *s)
 {
     stk_route_hook hook = s->route_hook;
     stk_row *rows = calloc(s->batch_rows_max, sizeof *rows);
+    stk_gpu_chain_close(s);
     stk_vk_stream_close(&s->stream);
     stk_status status = rows ? stk_session_take_kv_pages(s, &s->kv_again) : STK_NO_MEMORY;
     s->route_hook = NULL; // it was told of these tokens

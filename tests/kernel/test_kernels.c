@@ -102,7 +102,8 @@ static stk_matrix expert_matrix(const stk_kernel *k, uint32_t width, uint32_t ff
                                     : random_rows(k->type, width, ffn, s);
     stk_bundle b = stk_bundle_of(width, ffn, transposed);
     *storage = test_alloc(stk_bundle_bytes(&b));
-    stk_bundle_pack(&b, up_rows, down_rows, *storage);
+    stk_bundle_pack_up(&b, up_rows, *storage);
+    stk_bundle_pack_down(&b, down_rows, *storage);
     free(up_rows);
     free(down_rows);
     stk_matrix m = {k->type, k->format, ffn, width, *storage};

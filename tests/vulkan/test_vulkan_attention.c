@@ -8,9 +8,8 @@
 #include <string.h>
 
 #include "engine/engine_impl.h"
-#include "model/synth.h"
 
-enum { VOCAB = 512, LONG = 540, TAIL = 12, WINDOW = 280, PROMPT = 60, STEPS = 12 };
+enum { VOCAB = TEST_TINY_VOCAB, LONG = 540, TAIL = 12, WINDOW = 280, PROMPT = 60, STEPS = 12 };
 
 static const char *window_model(void)
 {
@@ -21,11 +20,7 @@ static int make_models(void **state)
 {
     if (test_make_folder(state) != 0)
         return -1;
-    stk_synth_options options = stk_synth_defaults();
-    options.shape = "tiny";
-    options.vocab_count = VOCAB;
-    options.path = window_model();
-    options.window = WINDOW;
+    const stk_synth_options options = test_tiny(window_model(), WINDOW);
     return stk_synth_write(&options, &test_log) == STK_OK ? 0 : -1;
 }
 

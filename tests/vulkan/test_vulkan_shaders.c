@@ -3,6 +3,8 @@
 // docs/arithmetic.md says so, and nothing written outside the result.
 #include "tests/vulkan/shader_run.h"
 
+#include "cpu/math.h"
+
 static void test_quantize(void **state)
 {
     (void)state;
@@ -201,12 +203,83 @@ static void test_combine(void **state)
     expect_floats("combine", x, want, ROWS * WIDTH);
 }
 
+// The router's choice and weights as runtime/engine/router.c has them.
+static void choose(const float *logits, uint32_t experts, uint32_t used, bool softmax,
+                   uint32_t *chosen, float *weights)
+{
+    float sum = 0;
+    for (uint32_t k = 0; k < used; k++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t e = 0; e < experts; e++) {
+            bool taken = false;
+            for (uint32_t j = 0; j < k; j++)
+                taken |= chosen[j] == e;
+            if (!taken && (best == UINT32_MAX || logits[e] > logits[best]))
+                best = e;
+        }
+        chosen[k] = best;
+        weights[k] = softmax ? stk_exp(logits[best] - logits[chosen[0]])
+                             : 1.0f / (1.0f + stk_exp(-logits[best]));
+        sum = sum + weights[k];
+    }
+    for (uint32_t k = 0; k < used; k++)
+        weights[k] = weights[k] / sum;
+}
+
+static void check_route(uint32_t experts, uint32_t used, bool softmax, float scale)
+{
+    enum { ROWS = 3, EXPERTS = 1024, USED = 32 };
+    static float logits[ROWS * (EXPERTS + 3)], weights[ROWS * USED];
+    static uint32_t slots[EXPERTS][2], pairs[ROWS * USED][4], host[ROWS * USED][2];
+    uint32_t stride = experts + 3;
+    for (uint32_t i = 0; i < ROWS * stride; i++)
+        logits[i] = i % 5 == 1 ? scale / 3 : test_float(&seed) * scale; // some are equal
+    for (uint32_t e = 0; e < experts; e++)
+        for (int i = 0; i < 2; i++)
+            slots[e][i] = (uint32_t)test_random(&seed);
+    const stk_vk_run_buffer buffers[] = {{logits, ROWS * stride * 4, false},
+                                         {slots, experts * 8, false},
+                                         {pairs, ROWS * used * 16, true},
+                                         {weights, ROWS * used * 4, true},
+                                         {host, ROWS * used * 8, true}};
+    const uint32_t constants[] = {stride, experts, used, softmax};
+    run(STK_VK_SHADER_route, buffers, 5, constants, 4, ROWS, 1);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        uint32_t chosen[USED];
+        float want[USED];
+        choose(logits + r * stride, experts, used, softmax, chosen, want);
+        expect_floats("route", weights + r * used, want, used);
+        for (uint32_t k = 0; k < used; k++) {
+            const uint32_t *pair = pairs[r * used + k], *slot = slots[chosen[k]];
+            assert_int_equal(host[r * used + k][0], chosen[k]);
+            assert_memory_equal(&host[r * used + k][1], &want[k], 4);
+            assert_memory_equal(pair, slot, 8);
+            assert_int_equal(pair[2], r);
+            assert_int_equal(pair[3], 1);
+        }
+    }
+}
+
+static void test_route(void **state)
+{
+    (void)state;
+    static const float scales[] = {1, 1e-6f, 8, 50};
+    for (int softmax = 0; softmax < 2; softmax++)
+        for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+            check_route(8, 8, softmax, scales[s]);
+            check_route(37, 5, softmax, scales[s]);
+            for (int again = 0; again < 6; again++)
+                check_route(64, 32, softmax, scales[s]);
+            check_route(1024, 32, softmax, scales[s]);
+        }
+}
+
 static int run_round(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantize),    cmocka_unit_test(test_matmul_x16),
         cmocka_unit_test(test_matmul_tile), cmocka_unit_test(test_matmul_rows),
-        cmocka_unit_test(test_combine),
+        cmocka_unit_test(test_combine),     cmocka_unit_test(test_route),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
