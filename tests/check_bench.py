@@ -26,6 +26,7 @@ def check_result(r):
     text = {"kind": ["prompt", "decode"], "limit": LIMITS}
     for key, allowed in text.items():
         check(r.get(key) in allowed, f"{key} is {r.get(key)}")
+    check(r["sequences"] >= 1 and (r["sequences"] == 1 or r["kind"] == "decode"), "sequences")
     for key in ["tokens", "depth", "threads", "peak_rss_bytes"]:
         check(type(r.get(key)) is int and r[key] >= 0, f"{key} is {r.get(key)}")
     for key in ["tokens_per_s_median", "tokens_per_s_min", "tokens_per_s_max", "bytes_per_token",
@@ -55,7 +56,8 @@ def check_result(r):
 def check_layers(r):
     layers, outside = r["layers"][:-1], r["layers"][-1]
     used = {sum(layer["expert_use"]) for layer in layers}
-    check(len(used) == 1 and used.pop() % r["tokens"] == 0, "uses of experts")
+    tokens = r["tokens"] * r["sequences"]
+    check(len(used) == 1 and used.pop() % tokens == 0, "uses of experts")
     for layer in layers:
         check(layer["busy_us"]["experts"] > 0, "no time for experts")
         check("head" not in layer["busy_us"], "a head inside a layer")

@@ -40,6 +40,16 @@ decode 5 0 2 0
 prompt 20 40 2 0
 decode 5 40 2 0'
 
+# --- several sequences at once
+bench 0 -o json --prompt 8 --gen 5 --sequences 3 --threads 1
+check json out
+grep -qE '"sequences": 3' out || fail "no sequences: $(grep sequences out)"
+bench 0 --prompt 0 --gen 5 --sequences 40 --batch 4 --threads 1
+grep -qE '^decode 5 of 40 sequences: [0-9.]+ tokens/s together, [0-9.]+ each$' out ||
+    fail "sequences: $(cat out)"
+bench 1 --prompt 0 --gen 8 --sequences 256 --depth 60000 --memory 64MiB --threads 1
+says 'KV cache and scratch'
+
 # --- a memory limit, a file of text, another program
 bench 1 --memory 1MiB
 least=$(sed -n 's/.*give --memory \([0-9]*\)MiB or more.*/\1/p' err)

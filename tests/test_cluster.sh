@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# test_cluster.sh STOKER MODEL PART: one model over several processes of this machine.
+# test_cluster.sh STOKER MODEL PART FLIGHTS: one model over several processes of this machine.
 #   same    tokens and logits are those of one process, however the layers are split
+#   flights several forwards under way at once (the program FLIGHTS, tests/test_flights.c)
 #   usage   mistakes, a rank with another model, a rank without memory
 #   lost    a rank is killed, or stops answering
 #   link    the cable between two network namespaces is pulled
 set -u
-stoker=$1 part=$3
+stoker=$1 part=$3 flights=${4:-}
 command -v mpirun >/dev/null || { echo "no mpirun" && exit 77; }
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
@@ -55,11 +56,11 @@ same_text()
     [ -s "$folder/log" ] && fail "$what: not quiet: $(cat "$folder/log")"
 }
 
-# tight RANKS SPLIT MIB: so much more than the least memory every rank can work with
+# tight RANKS SPLIT MIB FLAG...: so much more than the least memory every rank can work with
 tight()
 {
     ranks "$1" "$stoker" logits "$model" --ids "$ids" -o "$folder/tight" --split "$2" -t 1 \
-        --memory 2MiB 2>&1 | sed -n 's/.*give --memory \([0-9]*\)MiB.*/\1/p' | sort -n | tail -n 1 |
+        --memory 2MiB "${@:4}" 2>&1 | sed -n 's/.*give --memory \([0-9]*\)MiB.*/\1/p' | sort -n | tail -n 1 |
         awk -v more="$3" '{ print $1 + more "MiB" }'
 }
 streams()
@@ -77,15 +78,23 @@ part_same()
     same_logits "two with little memory" 2 --split 5,3 -t 1 -v --memory "$(tight 2 5,3 1)"
     streams
     same_logits "four with little memory" 4 --split 2,2,2,2 --batch 16 -t 1 -v \
-        --memory "$(tight 4 2,2,2,2 1)"
+        --memory "$(tight 4 2,2,2,2 1 --batch 16)"
     streams
     same_text "greedy" 2 --temp 0 -t 1
     same_text "greedy, four" 4 --temp 0 -t 1 --batch 7
-    ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick --greedy -t 1 -o json \
-        >"$folder/got.txt" 2>"$folder/log" || fail "greedy bench: $(cat "$folder/log")"
-    grep -qE '"logits_bytes_per_token": 4(\.0*)?,' "$folder/got.txt" ||
-        fail "greedy bench: $(grep logits_bytes "$folder/got.txt")"
+    local kind
+    for kind in --greedy --sampled; do
+        ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick "$kind" -t 1 -o json \
+            >"$folder/got.txt" 2>"$folder/log" || fail "bench $kind: $(cat "$folder/log")"
+        grep -qE '"logits_bytes_per_token": 4(\.0*)?,' "$folder/got.txt" ||
+            fail "bench $kind: $(grep logits_bytes "$folder/got.txt")"
+    done
+    ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick --sequences 5 -t 1 \
+        >"$folder/got.txt" 2>"$folder/log" || fail "sequences: $(cat "$folder/log")"
+    grep -q '^decode 4 of 5 sequences: ' "$folder/got.txt" || fail "sequences: $(cat "$folder/got.txt")"
     same_text "seeded" 3 --temp 0.9 --seed 7 -t 1
+    same_text "a penalty and drafts" 2 --temp 0.9 --seed 8 --repeat-penalty 1.1 --draft 4 -t 1
+    same_text "a long penalty" 2 --temp 0.9 --seed 8 --repeat-penalty 1.1 --repeat-last 300 -t 1
     same_text "drafts" 2 --temp 0 --draft 4 --split 3,5 -t 1
     same_text "little memory" 2 --temp 0.7 --seed 3 --batch 8 -t 1 --ctx 512 --split 4,4 \
         --memory "$(tight 2 4,4 4)"
@@ -96,7 +105,19 @@ part_same()
     "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/want.txt" 2>&1
     ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/got.txt" 2>&1
     cmp -s "$folder/want.txt" "$folder/got.txt" || fail "ppl: $(cat "$folder/got.txt")"
+    part_gpu
     part_sidecar
+}
+
+# Experts on a GPU compute what the CPU would. The head stays on the CPU of the last rank, which
+# could not compute again what came from elsewhere.
+part_gpu()
+{
+    "$stoker" topo | grep -q '^vulkan 0' || return
+    same_logits "GPUs" 2 --split 4,4 -t 1 --device vulkan --gpu-experts 50 --gpu-layers 0 \
+        --gpu-head on -v
+    [ "$(grep -c '64 of 128 experts on ' "$folder/log")" -eq 2 ] ||
+        fail "GPUs: $(cat "$folder/log")"
 }
 
 # Ranks read their layers from the middle of a sidecar, and keep records of their own beside it.
@@ -109,6 +130,19 @@ part_sidecar()
     grep -q 'rank 2 on .*packed experts are used' "$folder/log" ||
         fail "a sidecar: not used: $(cat "$folder/log")"
     [ -e "$folder/packed.stoker-usage-5-8" ] || fail "a sidecar: $(ls "$folder")"
+}
+
+# ---- flights ----
+
+part_flights()
+{
+    local count
+    for count in 2 3; do
+        ranks $count "$flights" >"$folder/log" 2>&1 || fail "$count ranks: $(cat "$folder/log")"
+        grep -q 'PASSED' "$folder/log" || fail "$count ranks: nothing was tested"
+        ranks $count "$flights" "$model" >"$folder/log" 2>&1 ||
+            fail "$count ranks, a loss: $(cat "$folder/log")"
+    done
 }
 
 # ---- usage ----

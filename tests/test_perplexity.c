@@ -36,7 +36,19 @@ uint32_t stk_session_batch_rows_max(const stk_session *session)
     return session->batch_max;
 }
 
-stk_status stk_session_forward(stk_session *session, const stk_row *rows, uint32_t count)
+uint32_t stk_session_inflight_max(const stk_session *session)
+{
+    (void)session;
+    return 1;
+}
+
+stk_status stk_session_collect(stk_session *session)
+{
+    (void)session;
+    return STK_OK;
+}
+
+stk_status stk_session_submit(stk_session *session, const stk_row *rows, uint32_t count)
 {
     assert_in_range(count, 1, session->batch_max);
     memset(session->logits, 0, sizeof session->logits);

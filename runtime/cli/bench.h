@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 enum { STK_BENCH_REPS_MAX = 64, STK_BENCH_LIST_MAX = 16, STK_BENCH_DRAFT_PROMPT_MIN = 64 };
+enum { STK_BENCH_SEQUENCES_MAX = 256 };
 
 typedef struct stk_bench_samples {
     double values[2 * STK_BENCH_REPS_MAX];
@@ -48,8 +49,9 @@ typedef struct stk_bench_layer {
 typedef struct stk_bench_result {
     bool is_prompt; // else decode
     uint32_t tokens, depth, threads, batch_rows;
-    stk_bench_samples tokens_per_s;
-    double first_token_s; // median; of a prompt: until its last row's logits
+    uint32_t sequences;             // decoded at once, `tokens` each
+    stk_bench_samples tokens_per_s; // of all sequences together
+    double first_token_s;           // median; of a prompt: until its last row's logits
     double load_s;
     uint64_t weight_bytes, peak_rss_bytes;
     bool fits_cache; // the whole model: then memory is not what it reads
@@ -67,7 +69,7 @@ typedef struct stk_bench_result {
     double node_own_fraction;
     double active_fraction;
     uint32_t layer_count, expert_count, expert_used_count;
-    bool is_greedy;
+    bool is_greedy, is_sampled;
     stk_bench_ranks ranks;   // of which the first one's layers are those below
     uint64_t expert_tokens;  // tokens behind expert_use
     uint64_t *expert_use;    // [layer][expert]
@@ -140,7 +142,9 @@ typedef struct stk_bench_run {
     uint32_t id_count, reps, threads;
     uint32_t warmup; // tokens to decode before decoding is timed; 0: a few
     uint32_t offset; // where in the text the next pass begins
-    bool is_greedy;  // rows ask only for their best token
+    uint32_t sequences;
+    bool is_greedy;              // rows ask only for their best token
+    struct stk_sampler *sampler; // NULL: rows are not drawn
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;
     stk_bench_samples bandwidth; // taken after the last point, which is before the next

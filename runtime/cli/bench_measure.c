@@ -23,28 +23,82 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// Appends `count` tokens of the text; the last one asks for logits, with every_logits all do.
-static stk_status feed(stk_bench_run *run, uint32_t count, uint32_t rows_max, bool every_logits)
+// Sequences read the same text from different places.
+enum { SEQUENCE_STRIDE = 97 };
+
+static int32_t token_at(const stk_bench_run *run, uint32_t sequence, uint32_t position)
 {
+    uint64_t at = (uint64_t)position + run->offset + (uint64_t)sequence * SEQUENCE_STRIDE;
+    return run->ids[at % run->id_count];
+}
+
+static stk_want_logits wanted(const stk_bench_run *run)
+{
+    return run->sampler ? STK_LOGITS_DRAWN : run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
+}
+
+// Appends `count` tokens of the text to a sequence; the last one asks for logits.
+static stk_status feed(stk_bench_run *run, uint32_t sequence, uint32_t count)
+{
+    uint32_t rows_max = stk_session_batch_rows_max(run->session);
     stk_row *rows = calloc(rows_max, sizeof *rows);
-    const stk_want_logits wanted = run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
     if (!rows)
         return stk_fail(run->log, STK_NO_MEMORY, "no memory for %u rows", rows_max);
     stk_status status = STK_OK;
     for (uint32_t done = 0; done < count && status == STK_OK;) {
-        uint32_t length = stk_session_length(run->session, 0);
+        uint32_t length = stk_session_length(run->session, sequence);
         uint32_t n = count - done < rows_max ? count - done : rows_max;
-        for (uint32_t i = 0; i < n; i++) {
-            bool asks = every_logits || done + i + 1 == count;
-            rows[i] = (stk_row){.position = length + i,
-                                .token = run->ids[(length + i + run->offset) % run->id_count],
-                                .logits = asks ? wanted : STK_LOGITS_NONE};
-        }
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = (stk_row){.sequence = sequence,
+                                .position = length + i,
+                                .token = token_at(run, sequence, length + i),
+                                .logits = done + i + 1 == count ? wanted(run) : STK_LOGITS_NONE};
         done += n;
         status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
                                                    : stk_session_forward(run->session, rows, n);
     }
     free(rows);
+    return status;
+}
+
+// One token of each sequence of the group-th of so many groups.
+static stk_status submit_group(stk_bench_run *run, uint32_t group, uint32_t groups)
+{
+    stk_row rows[STK_BENCH_SEQUENCES_MAX];
+    uint32_t first = group * run->sequences / groups, count = 0;
+    for (uint32_t q = first; q < (group + 1) * run->sequences / groups; q++) {
+        uint32_t length = stk_session_length(run->session, q);
+        rows[count++] = (stk_row){q, length, token_at(run, q, length), wanted(run)};
+    }
+    return atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
+                                             : stk_session_submit(run->session, rows, count);
+}
+
+static void draw_group(stk_bench_run *run, uint32_t group, uint32_t groups)
+{
+    uint32_t first = group * run->sequences / groups;
+    uint32_t count = (group + 1) * run->sequences / groups - first;
+    for (uint32_t i = 0; i < count && run->sampler; i++)
+        stk_session_draw(run->session, i, run->sampler);
+}
+
+// Decodes `count` tokens of every sequence. As many groups of them as the session lets be under
+// way; each waits for its token before it goes on to the next.
+static stk_status decode(stk_bench_run *run, uint32_t count)
+{
+    uint32_t most = stk_session_inflight_max(run->session);
+    uint32_t groups = run->sequences < most ? run->sequences : most;
+    uint64_t total = (uint64_t)count * groups, out = 0, back = 0;
+    stk_status status = STK_OK;
+    while (back < total && status == STK_OK) {
+        if (out < total && out - back < groups) {
+            status = submit_group(run, (uint32_t)(out % groups), groups);
+            out += status == STK_OK;
+        } else {
+            status = stk_session_collect(run->session);
+            draw_group(run, (uint32_t)(back++ % groups), groups);
+        }
+    }
     return status;
 }
 
@@ -60,18 +114,26 @@ static bool can_go_back(const stk_bench_run *run, uint32_t tokens)
 
 static stk_status go_to(stk_bench_run *run, uint32_t depth, uint32_t tokens)
 {
-    uint32_t length = stk_session_length(run->session, 0);
-    bool goes_back = length >= depth && length - depth <= tokens && can_go_back(run, tokens);
-    stk_status status = stk_session_truncate(run->session, 0, goes_back ? depth : 0);
-    if (status != STK_OK || goes_back)
-        return status;
-    return feed(run, depth, stk_session_batch_rows_max(run->session), false);
+    stk_status status = STK_OK;
+    for (uint32_t q = 0; q < run->sequences && status == STK_OK; q++) {
+        uint32_t length = stk_session_length(run->session, q);
+        bool goes_back = length >= depth && length - depth <= tokens && can_go_back(run, tokens);
+        status = stk_session_truncate(run->session, q, goes_back ? depth : 0);
+        if (status == STK_OK && !goes_back)
+            status = feed(run, q, depth);
+    }
+    return status;
 }
 
 static stk_status feed_point(stk_bench_run *run, bool is_prompt, uint32_t tokens)
 {
-    uint32_t rows = is_prompt ? stk_session_batch_rows_max(run->session) : 1;
-    return feed(run, tokens, rows, !is_prompt);
+    return is_prompt ? feed(run, 0, tokens) : decode(run, tokens);
+}
+
+// Tokens of a point, all sequences together.
+static double all_tokens(const stk_bench_run *run, bool is_prompt, uint32_t tokens)
+{
+    return is_prompt ? tokens : (double)tokens * run->sequences;
 }
 
 stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens, uint32_t depth,
@@ -81,7 +143,7 @@ stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens, u
     double begin = now_s();
     if (status == STK_OK)
         status = feed_point(run, is_prompt, tokens);
-    *tokens_per_s = tokens / (now_s() - begin);
+    *tokens_per_s = all_tokens(run, is_prompt, tokens) / (now_s() - begin);
     return status;
 }
 
@@ -124,7 +186,7 @@ static void take_times(stk_bench_run *run, stk_bench_result *r)
 static void take_store(stk_bench_run *run, stk_bench_result *r)
 {
     stk_expert_store_stats stats = stk_expert_store_get_stats(stk_engine_store(run->model.engine));
-    double tokens = r->tokens;
+    double tokens = all_tokens(run, r->is_prompt, r->tokens);
     r->memory_limit_bytes = stk_engine_memory(run->model.engine)->limit_bytes;
     r->hit_rate = stats.wanted ? (double)stats.hits / (double)stats.wanted : 1;
     r->disk_bytes_per_token = (double)stats.read_bytes / tokens;
@@ -146,7 +208,8 @@ static stk_status take_arrays(const stk_bench_run *run, stk_bench_result *r)
 // What the other ranks read and hold counts as if it were here.
 static stk_status take_ranks(stk_bench_run *run, stk_bench_result *r)
 {
-    stk_status status = stk_bench_ranks_take(run->model.engine, r->tokens, &r->ranks);
+    stk_status status = stk_bench_ranks_take(
+        run->model.engine, (uint32_t)all_tokens(run, r->is_prompt, r->tokens), &r->ranks);
     for (uint32_t i = 1; i < r->ranks.count && status == STK_OK; i++) {
         r->bytes_per_token += r->ranks.ranks[i].bytes_per_token;
         r->disk_bytes_per_token += r->ranks.ranks[i].disk_bytes_per_token;
@@ -184,7 +247,7 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
         if (status == STK_OK)
             status = feed_point(run, r->is_prompt, r->tokens);
         seconds = now_s() - begin;
-        stk_bench_samples_add(&r->tokens_per_s, r->tokens / seconds);
+        stk_bench_samples_add(&r->tokens_per_s, all_tokens(run, r->is_prompt, r->tokens) / seconds);
         stk_bench_samples_add(&first, seconds);
     }
     if (status != STK_OK)
@@ -228,6 +291,8 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
 {
     r->is_prompt = is_prompt;
     r->is_greedy = run->is_greedy;
+    r->is_sampled = run->sampler != NULL;
+    r->sequences = is_prompt ? 1 : run->sequences;
     r->tokens = tokens;
     r->depth = depth;
     r->threads = run->threads;

@@ -65,6 +65,14 @@ static const stk_option options[] = {
      .doc = "tokens decoded before decoding is timed; auto is a few, or with experts on disk as "
             "many as are timed",
      FIELD(warmup)},
+    {.flag = "sequences",
+     .type = STK_OPTION_U32,
+     .min = 1,
+     .max = STK_BENCH_SEQUENCES_MAX,
+     .unit = "N",
+     .fallback = "1",
+     .doc = "texts decoded at once: in one batch, or over ranks in as many as keep them busy",
+     FIELD(sequences)},
     {.flag = "batch",
      .type = STK_OPTION_U32,
      .has_auto = true,
@@ -79,6 +87,11 @@ static const stk_option options[] = {
      .doc = "ask only for each row's best token, as run --temp 0 does: a GPU or another machine "
             "then keeps the other logits",
      FIELD(is_greedy)},
+    {.flag = "sampled",
+     .type = STK_OPTION_BOOL,
+     .doc = "draw each token, as run does unless told otherwise: another machine then keeps the "
+            "logits",
+     FIELD(is_sampled)},
     {.flag = "file",
      .letter = 'f',
      .type = STK_OPTION_STRING,
@@ -90,7 +103,7 @@ static const stk_option options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(cpu_mask)},
     {.flag = "output",
      .letter = 'o',
@@ -242,6 +255,8 @@ const char *stk_bench_options_check(stk_bench_options *o, char *error, size_t si
         return wrong;
     drop_zeros(&o->prompts);
     drop_zeros(&o->gens);
+    if (o->is_greedy && o->is_sampled)
+        return "--greedy and --sampled exclude each other";
     if (o->prompts.count + o->gens.count == 0)
         return "--prompt 0 and --gen 0 leave nothing to measure";
     return NULL;

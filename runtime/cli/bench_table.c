@@ -89,6 +89,27 @@ static void write_rest(const stk_bench_report *report, FILE *to)
     }
 }
 
+// Only where there are several.
+static void write_sequences(const stk_bench_result *r, FILE *to)
+{
+    double speed = stk_bench_samples_median(&r->tokens_per_s);
+    if (r->sequences > 1)
+        fprintf(to, "\ndecode %u of %u sequences: %.2f tokens/s together, %.2f each\n", r->tokens,
+                r->sequences, speed, speed / r->sequences);
+}
+
+// Seconds per token, all sequences together; 0: nobody knows.
+static double predict(const stk_bench_result *r)
+{
+    const stk_engine_prediction *p = &r->ranks.predicted;
+    bool is_token = r->is_greedy || r->is_sampled;
+    if (r->is_prompt || p->token_s <= 0)
+        return 0;
+    if (r->sequences >= r->ranks.count)
+        return p->slowest_s;
+    return r->sequences == 1 ? p->token_s + (is_token ? 0 : p->logits_s) : 0;
+}
+
 static void write_ranks(const stk_bench_result *r, FILE *to)
 {
     const stk_bench_ranks *all = &r->ranks;
@@ -96,14 +117,18 @@ static void write_ranks(const stk_bench_result *r, FILE *to)
         return;
     fprintf(to, "\n%s %u over %u ranks: %.2f tokens/s", r->is_prompt ? "prompt" : "decode",
             r->tokens, all->count, stk_bench_samples_median(&r->tokens_per_s));
-    if (!r->is_prompt && all->predicted_s > 0)
-        fprintf(to, ", %.2f predicted", 1 / all->predicted_s);
-    fprintf(to, "; hops %.0f us each, %.3f ms per answer; %.1f KiB per token and hop, ",
-            all->hop_s * 1e6, all->overhead_s * 1e3, all->hop_bytes / 1024);
-    if (r->is_greedy)
-        fprintf(to, "%.0f bytes back (greedy)\n", all->logits_bytes);
+    double predicted_s = predict(r);
+    if (predicted_s > 0)
+        fprintf(to, ", %.2f predicted", 1 / predicted_s);
+    if (all->hop_s > 0) // else none was alone under way
+        fprintf(to, "; hops %.0f us each, %.3f ms per answer", all->hop_s * 1e6,
+                all->overhead_s * 1e3);
+    fprintf(to, "; %.1f KiB per token and hop, ", all->hop_bytes / 1024);
+    if (r->is_greedy || r->is_sampled)
+        fprintf(to, "%.0f bytes back (%s)\n", all->logits_bytes,
+                r->is_greedy ? "greedy" : "sampled");
     else
-        fprintf(to, "%.1f KiB back (--greedy: 4 bytes)\n", all->logits_bytes / 1024);
+        fprintf(to, "%.1f KiB back (--greedy, --sampled: 4 bytes)\n", all->logits_bytes / 1024);
     fprintf(to, "%4s %-20s %6s %14s %12s %14s %12s\n", "rank", "host", "idle", "busy ms/token",
             "MB/token", "disk MB/token", "weights");
     for (uint32_t i = 0; i < all->count; i++) {
@@ -157,6 +182,8 @@ void stk_bench_write_table(const stk_bench_report *report, FILE *to)
         write_store(report, to);
     }
     for (uint32_t i = 0; i < report->count; i++)
+        write_sequences(&report->results[i], to);
+    for (uint32_t i = 0; i < report->count; i++)
         write_ranks(&report->results[i], to);
     write_peer(&report->peer, to);
     write_draft(&report->draft, to);
@@ -204,8 +231,8 @@ static void write_row(const stk_bench_report *report, const stk_bench_result *r,
     fprintf(to, ",%.0f,%.0f,%.4f,%.4f,%s,%.4f,%.4f,%.4f,", r->operations_per_token,
             stk_bench_samples_median(&r->bandwidth), r->roofline_fraction, r->wait_fraction,
             r->limit, r->active_fraction, skew.hottest_rate, skew.rare_fraction);
-    fprintf(to, "%llu,%.4f,%.0f,%.6f\n", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
-            r->disk_bytes_per_token, r->stall_s_per_token);
+    fprintf(to, "%llu,%.4f,%.0f,%.6f,%u\n", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
+            r->disk_bytes_per_token, r->stall_s_per_token, r->sequences);
 }
 
 void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
@@ -218,7 +245,7 @@ void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
         fprintf(to, ",bytes_%s", stk_component_name((stk_component)c));
     fputs(",operations_per_token,bandwidth_bytes_per_s,roofline_fraction,wait_fraction,limit,"
           "active_fraction,hottest_expert_rate,rare_expert_fraction,memory_limit_bytes,hit_rate,"
-          "disk_bytes_per_token,stall_s_per_token\n",
+          "disk_bytes_per_token,stall_s_per_token,sequences\n",
           to);
     for (uint32_t i = 0; i < report->count; i++)
         write_row(report, &report->results[i], to);

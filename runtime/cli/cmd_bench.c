@@ -10,12 +10,14 @@
 #include "cli/read_text.h"
 #include "cli/trace.h"
 #include "engine/option_tables.h"
+#include "engine/sampler.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum { QUICK_BANDWIDTH_PART = 8 };
+enum { OPEN_ROWS_LEAST = 32 }; // a batch whose rows nobody asked for never has fewer
 
 typedef struct job {
     stk_bench_options options;
@@ -70,9 +72,17 @@ static stk_session_options session_options(const job *j)
     stk_session_options session = {.context_tokens = largest(&o->depths) + tokens,
                                    .batch_rows_max = o->batch_rows,
                                    .logit_rows_max = drafted + 1,
+                                   .sequence_count = o->sequences,
+                                   .inflight_max = o->sequences > 1 ? STK_INFLIGHT_AUTO : 0,
                                    .trace_forwards = o->trace_path ? 1 : 0};
     if (session.batch_rows_max > session.context_tokens)
         session.batch_rows_max = session.context_tokens;
+    // Every sequence may have a row in one batch.
+    bool is_open = session.batch_rows_max == 0 && o->sequences <= OPEN_ROWS_LEAST;
+    if (!is_open && session.batch_rows_max < o->sequences)
+        session.batch_rows_max = o->sequences;
+    if (session.logit_rows_max < o->sequences)
+        session.logit_rows_max = o->sequences;
     return session;
 }
 
@@ -89,6 +99,19 @@ static stk_engine_options engine_options(const job *j, uint32_t index)
     engine.ignores_usage = true; // every run begins with the same cache
     engine.cancel = stk_interrupt_flag();
     return engine;
+}
+
+// As run's options are when nobody sets them.
+static stk_status open_sampler(stk_bench_run *run)
+{
+    stk_sampler_options options = {0};
+    stk_options_set_defaults(&stk_sampler_option_table, &options);
+    options.seed = 1;
+    stk_status status = stk_sampler_open(&options, stk_engine_model(run->model.engine)->vocab_size,
+                                         &run->sampler);
+    if (status == STK_OK)
+        stk_session_set_sampler(run->session, run->sampler);
+    return status;
 }
 
 static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t **ids)
@@ -118,6 +141,9 @@ static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t *
     run->reps = j->options.reps;
     run->warmup = j->options.warmup;
     run->is_greedy = j->options.is_greedy;
+    run->sequences = j->options.sequences;
+    if (status == STK_OK && j->options.is_sampled)
+        status = open_sampler(run);
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);
@@ -223,6 +249,7 @@ static stk_status measure_engine(job *j, uint32_t index)
     if (status == STK_OK && index == 0 && o->trace_path)
         status = stk_bench_trace(&run, o->depths.values[0], o->trace_path);
     stk_session_close(&run.session);
+    stk_sampler_close(&run.sampler);
     stk_text_model_close(&run.model);
     free(ids);
     return status;

@@ -104,7 +104,8 @@ static stk_status read_ids(job *j)
 static stk_session_options planned_session(const job *j)
 {
     uint32_t rows = j->options.batch_rows;
-    return (stk_session_options){.batch_rows_max = rows, .logit_rows_max = rows};
+    return (stk_session_options){
+        .batch_rows_max = rows, .logit_rows_max = rows, .inflight_max = STK_INFLIGHT_AUTO};
 }
 
 static stk_status open_job(job *j, const stk_engine_options *engine)
@@ -118,19 +119,27 @@ static stk_status open_job(job *j, const stk_engine_options *engine)
     if (status != STK_OK)
         return status;
     uint32_t rows = j->options.batch_rows < j->count ? j->options.batch_rows : j->count;
-    const stk_session_options session = {
-        .context_tokens = j->count, .batch_rows_max = rows, .logit_rows_max = rows};
+    const stk_session_options session = {.context_tokens = j->count,
+                                         .batch_rows_max = rows,
+                                         .logit_rows_max = rows,
+                                         .inflight_max = STK_INFLIGHT_AUTO};
     return stk_session_open(j->model.engine, &session, &j->session);
 }
 
-// Runs rows [start, start + count) and writes their logits. errno says why STK_IO was returned by
-// the write; a failed forward pass has been logged and leaves errno 0.
-static stk_status write_rows(job *j, stk_row *rows, uint32_t start, uint32_t count)
+static stk_status submit_rows(job *j, stk_row *rows, uint32_t start, uint32_t count)
 {
-    uint32_t vocab = stk_engine_model(j->model.engine)->vocab_size;
     for (uint32_t i = 0; i < count; i++)
         rows[i] = (stk_row){.position = start + i, .token = j->ids[start + i], .logits = true};
-    stk_status status = stk_session_forward(j->session, rows, count);
+    return atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
+                                             : stk_session_submit(j->session, rows, count);
+}
+
+// Of the oldest batch under way. errno says why STK_IO was returned by the write; a failed forward
+// pass has been logged and leaves errno 0.
+static stk_status write_rows(job *j, uint32_t count)
+{
+    uint32_t vocab = stk_engine_model(j->model.engine)->vocab_size;
+    stk_status status = stk_session_collect(j->session);
     errno = 0;
     for (uint32_t i = 0; i < count && status == STK_OK; i++)
         if (fwrite(stk_session_logits(j->session, i), sizeof(float), vocab, j->file) != vocab)
@@ -138,18 +147,30 @@ static stk_status write_rows(job *j, stk_row *rows, uint32_t start, uint32_t cou
     return status;
 }
 
+static uint32_t batch_at(const job *j, uint32_t start)
+{
+    uint32_t batch = stk_session_batch_rows_max(j->session), left = j->count - start;
+    return left < batch ? left : batch;
+}
+
 static stk_status write_all(job *j)
 {
-    uint32_t batch = stk_session_batch_rows_max(j->session);
-    stk_row *rows = malloc(batch * sizeof *rows);
+    uint32_t most = stk_session_inflight_max(j->session), flights = 0;
+    stk_row *rows = malloc(stk_session_batch_rows_max(j->session) * sizeof *rows);
     if (!rows)
-        return stk_fail(&j->console.log, STK_NO_MEMORY, "no memory for %u rows", batch);
+        return stk_fail(&j->console.log, STK_NO_MEMORY, "no memory for the rows of a batch");
     stk_status status = STK_OK;
-    for (uint32_t done = 0; done < j->count && status == STK_OK;) {
-        uint32_t count = j->count - done < batch ? j->count - done : batch;
-        status = atomic_load(stk_interrupt_flag()) ? STK_CANCELLED
-                                                   : write_rows(j, rows, done, count);
-        done += count;
+    for (uint32_t done = 0, next = 0; done < j->count && status == STK_OK;) {
+        if (flights < most && next < j->count) {
+            errno = 0;
+            status = submit_rows(j, rows, next, batch_at(j, next));
+            next += batch_at(j, next);
+            flights++;
+            continue;
+        }
+        status = write_rows(j, batch_at(j, done));
+        done += batch_at(j, done);
+        flights--;
         if (status == STK_OK)
             stk_progress(&j->console.log, "computing logits", done, j->count);
     }

@@ -68,8 +68,10 @@ static stk_session_options session_options(const job *j)
 {
     uint32_t context = j->options.context_tokens, rows = j->options.batch_rows;
     rows = rows < context ? rows : context;
-    return (stk_session_options){
-        .context_tokens = context, .batch_rows_max = rows, .logit_rows_max = rows};
+    return (stk_session_options){.context_tokens = context,
+                                 .batch_rows_max = rows,
+                                 .logit_rows_max = rows,
+                                 .inflight_max = STK_INFLIGHT_AUTO};
 }
 
 static stk_status open_job(job *j, const stk_engine_options *engine)

@@ -36,36 +36,107 @@ double stk_perplexity_nll(const float *logits, uint32_t vocab_size, int32_t targ
     return log(sum) - ((double)logits[target] - (double)best);
 }
 
-static stk_status measure_chunk(const stk_perplexity_options *o, int32_t *tokens, stk_row *rows,
-                                stk_perplexity *out)
+// A place in the list: batches are submitted at one and collected at another, which follows it.
+typedef struct place {
+    uint32_t chunk, done; // tokens of the chunk
+} place;
+
+static uint32_t batch_at(const stk_perplexity_options *o, const place *at)
 {
-    uint32_t batch = stk_session_batch_rows_max(o->session);
-    stk_status status = stk_session_truncate(o->session, 0, 0);
-    if (o->bos >= 0)
+    uint32_t batch = stk_session_batch_rows_max(o->session), left = o->context - at->done;
+    return left < batch ? left : batch;
+}
+
+static void go_on(const stk_perplexity_options *o, place *at)
+{
+    at->done += batch_at(o, at);
+    if (at->done < o->context)
+        return;
+    at->done = 0;
+    at->chunk++;
+}
+
+static int32_t *tokens_of(const stk_perplexity_options *o, uint32_t chunk)
+{
+    return o->tokens + (size_t)chunk * o->context;
+}
+
+static bool is_scored(const stk_perplexity_options *o, uint32_t position)
+{
+    return position >= o->context / 2 && position + 1 < o->context;
+}
+
+// STK_BUSY: as stk_session_submit.
+static stk_status submit(const stk_perplexity_options *o, const place *at, stk_row *rows)
+{
+    int32_t *tokens = tokens_of(o, at->chunk);
+    uint32_t count = batch_at(o, at);
+    stk_status status = at->done == 0 ? stk_session_truncate(o->session, 0, 0) : STK_OK;
+    if (at->done == 0 && o->bos >= 0)
         tokens[0] = o->bos;
-    for (uint32_t done = 0; done < o->context && status == STK_OK;) {
-        uint32_t count = o->context - done < batch ? o->context - done : batch;
-        if (o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed))
-            return STK_CANCELLED;
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t at = done + i;
-            rows[i] = (stk_row){.position = at,
-                                .token = tokens[at],
-                                .logits = at >= o->context / 2 && at + 1 < o->context};
-        }
-        status = stk_session_forward(o->session, rows, count);
-        for (uint32_t i = 0; i < count && status == STK_OK; i++) {
-            if (!rows[i].logits)
-                continue;
-            double nll = stk_perplexity_nll(stk_session_logits(o->session, i), o->vocab_size,
-                                            tokens[done + i + 1]);
-            out->nll += nll;
-            out->nll_squared += nll * nll;
-            out->scored_tokens++;
-        }
-        done += count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t position = at->done + i;
+        rows[i] = (stk_row){
+            .position = position, .token = tokens[position], .logits = is_scored(o, position)};
+    }
+    return status == STK_OK ? stk_session_submit(o->session, rows, count) : status;
+}
+
+static stk_status collect(const stk_perplexity_options *o, const place *at, stk_perplexity *out)
+{
+    const int32_t *tokens = tokens_of(o, at->chunk);
+    uint32_t count = batch_at(o, at);
+    stk_status status = stk_session_collect(o->session);
+    for (uint32_t i = 0; i < count && status == STK_OK; i++) {
+        uint32_t position = at->done + i;
+        if (!is_scored(o, position))
+            continue;
+        double nll = stk_perplexity_nll(stk_session_logits(o->session, i), o->vocab_size,
+                                        tokens[position + 1]);
+        out->nll += nll;
+        out->nll_squared += nll * nll;
+        out->scored_tokens++;
     }
     return status;
+}
+
+static bool is_cancelled(const stk_perplexity_options *o)
+{
+    return o->cancel && atomic_load_explicit(o->cancel, memory_order_relaxed);
+}
+
+// As many batches under way as the session allows, of this chunk and the next ones: their tokens
+// are known. A chunk counts as a whole or not at all.
+static stk_status measure_chunks(const stk_perplexity_options *o, stk_row *rows,
+                                 stk_perplexity *out)
+{
+    place first = {0, 0}, next = {0, 0}; // to collect, to submit
+    uint32_t flights = 0, most = stk_session_inflight_max(o->session);
+    stk_perplexity so_far = *out;
+    while (out->chunks < out->chunk_count) {
+        stk_status status;
+        if (flights < most && next.chunk < out->chunk_count) {
+            status = is_cancelled(o) ? STK_CANCELLED : submit(o, &next, rows);
+            if (status != STK_OK)
+                return status;
+            go_on(o, &next);
+            flights++;
+            continue;
+        }
+        status = collect(o, &first, &so_far);
+        if (status != STK_OK)
+            return status;
+        go_on(o, &first);
+        flights--;
+        if (first.done > 0)
+            continue;
+        so_far.chunks++;
+        *out = so_far;
+        stk_info(o->log, "chunk %u of %u: perplexity %.4f", out->chunks, out->chunk_count,
+                 stk_perplexity_value(out));
+        stk_progress(o->log, "measuring perplexity", out->chunks, out->chunk_count);
+    }
+    return STK_OK;
 }
 
 stk_status stk_perplexity_measure(const stk_perplexity_options *options, stk_perplexity *out)
@@ -81,18 +152,7 @@ stk_status stk_perplexity_measure(const stk_perplexity_options *options, stk_per
     if (!rows)
         return stk_fail(o->log, STK_NO_MEMORY, "no memory for the rows of a batch");
     uint64_t start = now_ns();
-    stk_status status = STK_OK;
-    while (out->chunks < out->chunk_count && status == STK_OK) {
-        stk_perplexity next = *out; // a chunk counts as a whole or not at all
-        status = measure_chunk(o, o->tokens + (size_t)out->chunks * o->context, rows, &next);
-        if (status != STK_OK)
-            break;
-        next.chunks++;
-        *out = next;
-        stk_info(o->log, "chunk %u of %u: perplexity %.4f", out->chunks, out->chunk_count,
-                 stk_perplexity_value(out));
-        stk_progress(o->log, "measuring perplexity", out->chunks, out->chunk_count);
-    }
+    stk_status status = measure_chunks(o, rows, out);
     out->elapsed_ns = now_ns() - start;
     free(rows);
     return status;

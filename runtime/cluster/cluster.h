@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STK_CLUSTER_RANKS_MAX = 64, STK_CLUSTER_HOST_BYTES = 64 };
+enum { STK_CLUSTER_RANKS_MAX = 64, STK_CLUSTER_HOST_BYTES = 64, STK_CLUSTER_BULKS_MAX = 65 };
 
 // Thread-safety: none, one thread uses it; the thread inside looks after itself.
 typedef struct stk_cluster stk_cluster;
@@ -36,7 +36,11 @@ void stk_cluster_close(stk_cluster **cluster);
 uint32_t stk_cluster_rank(const stk_cluster *cluster);
 uint32_t stk_cluster_count(const stk_cluster *cluster);
 const char *stk_cluster_host(const stk_cluster *cluster, uint32_t rank);
-uint32_t stk_cluster_ranks_here(const stk_cluster *cluster); // on this rank's host
+// Machines are told apart by what their kernel calls this boot, so containers and network
+// namespaces with host names of their own are still on the machine whose cores and memory they
+// share.
+uint32_t stk_cluster_ranks_here(const stk_cluster *cluster);          // on this rank's machine
+uint32_t stk_cluster_turn(const stk_cluster *cluster, uint32_t rank); // ranks before it on its one
 
 // Nothing below fails when a rank is lost: this process has ended then.
 
@@ -63,10 +67,12 @@ const void *stk_cluster_poll(stk_cluster *cluster, size_t *size);
 
 // Large data apart from messages, straight from and to the caller's memory, at most 2 GiB. send
 // waits until `data` may be reused. expect prepares for it and arrived waits; forget gives up
-// expecting. STK_FORMAT: another size came than expected.
+// expecting. What a rank sends goes to the slots (< STK_CLUSTER_BULKS_MAX) that expect it in the
+// order in which they do. STK_FORMAT: another size came than expected.
 void stk_cluster_bulk_send(stk_cluster *cluster, uint32_t to, const void *data, size_t size);
-void stk_cluster_bulk_expect(stk_cluster *cluster, uint32_t from, void *data, size_t size);
-STK_CHECKED stk_status stk_cluster_bulk_arrived(stk_cluster *cluster, size_t size);
-void stk_cluster_bulk_forget(stk_cluster *cluster);
+void stk_cluster_bulk_expect(stk_cluster *cluster, uint32_t slot, uint32_t from, void *data,
+                             size_t size);
+STK_CHECKED stk_status stk_cluster_bulk_arrived(stk_cluster *cluster, uint32_t slot, size_t size);
+void stk_cluster_bulk_forget(stk_cluster *cluster, uint32_t slot);
 
 #endif

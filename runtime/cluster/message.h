@@ -15,6 +15,7 @@
 typedef enum stk_message_type {
     STK_MESSAGE_OPEN = 1, // down the chain: open a session
     STK_MESSAGE_FORWARD,  // rows and their residual stream
+    STK_MESSAGE_FAILED,   // a rank before cannot go on; the last one tells rank 0
     STK_MESSAGE_TRUNCATE,
     STK_MESSAGE_CLOSE, // the session
     STK_MESSAGE_STATS, // answered by every rank
@@ -35,13 +36,29 @@ typedef struct stk_message_row {
     uint32_t logits; // stk_want_logits of the engine
 } stk_message_row;
 
+// A sampler as rank 0's stands (engine/sampler.h), for the last rank to draw with.
+enum { STK_MESSAGE_WINDOW_MAX = 256 };
+typedef struct stk_message_draw {
+    float temperature, top_p, min_p, repeat_penalty;
+    uint32_t top_k, repeat_last;
+    uint32_t window_count, reserved;
+    uint64_t random[4];
+    int32_t window[STK_MESSAGE_WINDOW_MAX]; // [window_count] of them count
+} stk_message_draw;
+
 typedef struct stk_message_forward {
     uint32_t row_count, width;
-    uint32_t hop;                // stk_hop: how the residual stream is written
-    uint64_t computed_ns;        // of the ranks before, for this batch
-    const stk_message_row *rows; // [row_count]
+    uint32_t hop;                 // stk_hop: how the residual stream is written
+    uint64_t computed_ns;         // of the ranks before, for this batch
+    const stk_message_row *rows;  // [row_count]
+    const stk_message_draw *draw; // NULL: nothing is drawn
     const void *hidden; // [row_count][width], float or half; 64-byte aligned in the message
 } stk_message_forward;
+
+typedef struct stk_message_failed {
+    uint32_t status; // stk_status
+    uint32_t rank;
+} stk_message_failed;
 
 typedef struct stk_message_truncate {
     uint32_t sequence, length_tokens;
@@ -71,6 +88,7 @@ typedef struct stk_message {
     union {
         stk_message_open open;
         stk_message_forward forward;
+        stk_message_failed failed;
         stk_message_truncate truncate;
         stk_message_reply reply;
     } u;

@@ -47,6 +47,12 @@ uint32_t stk_cluster_ranks_here(const stk_cluster *cluster)
     return 1;
 }
 
+uint32_t stk_cluster_turn(const stk_cluster *cluster, uint32_t rank)
+{
+    (void)cluster, (void)rank;
+    return 0;
+}
+
 void stk_cluster_gather(stk_cluster *cluster, const void *mine, size_t bytes, void *all)
 {
     (void)cluster, (void)mine, (void)bytes, (void)all;
@@ -97,18 +103,19 @@ void stk_cluster_bulk_send(stk_cluster *cluster, uint32_t to, const void *data, 
     (void)cluster, (void)to, (void)data, (void)size;
 }
 
-void stk_cluster_bulk_expect(stk_cluster *cluster, uint32_t from, void *data, size_t size)
+void stk_cluster_bulk_expect(stk_cluster *cluster, uint32_t slot, uint32_t from, void *data,
+                             size_t size)
 {
-    (void)cluster, (void)from, (void)data, (void)size;
+    (void)cluster, (void)slot, (void)from, (void)data, (void)size;
 }
 
-stk_status stk_cluster_bulk_arrived(stk_cluster *cluster, size_t size)
+stk_status stk_cluster_bulk_arrived(stk_cluster *cluster, uint32_t slot, size_t size)
 {
-    (void)cluster, (void)size;
+    (void)cluster, (void)slot, (void)size;
     return STK_UNSUPPORTED;
 }
 
-void stk_cluster_bulk_forget(stk_cluster *cluster)
+void stk_cluster_bulk_forget(stk_cluster *cluster, uint32_t slot)
 {
-    (void)cluster;
+    (void)cluster, (void)slot;
 }

@@ -20,7 +20,8 @@ typedef struct stk_engine stk_engine;
 
 // On a card of its own: all that fit. Where GPU and CPU share their memory: none, since neither
 // gains by the other's bandwidth.
-#define STK_GPU_LAYERS_AUTO UINT32_MAX
+#define STK_GPU_LAYERS_AUTO  UINT32_MAX
+#define STK_GPU_EXPERTS_AUTO UINT32_MAX // as planned; without a plan all of them
 
 // On a card of its own: as many as make a layer faster, by what was measured.
 #define STK_GPU_STAGING_AUTO UINT32_MAX
@@ -55,7 +56,7 @@ typedef struct stk_engine_options {
     uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: as planned
 
     // What is left open above, and the batch of planned_session, is chosen for this machine
-    // (scheduler/plan.h); NULL: fixed defaults.
+    // (scheduler/plan.h); NULL: fixed defaults. Not with a cluster, whose ranks measure themselves.
     const struct stk_plan_machine *machine;
 
     // The layers this engine has, [layer_first, layer_end) of the file; 0, 0: all. Others are
@@ -70,7 +71,7 @@ typedef struct stk_engine_options {
     // A GPU that computes a share of the experts, which never changes a token, and attention and
     // head, which rounds differently there.
     const char *device;           // "cpu" or NULL, "vulkan", "vulkan:NAME", "auto"
-    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit
+    uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit, or ..._AUTO
     uint32_t gpu_layers;          // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
     uint32_t gpu_head;            // stk_gpu_head: whether it computes the head
     uint32_t gpu_staging;         // experts of a layer that are copied to it when they are chosen;
@@ -109,7 +110,14 @@ typedef struct stk_memory_plan {
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
-double stk_engine_predicted_token_s(const stk_engine *engine); // over ranks; 0: not known
+// Over ranks: seconds expected for a decoded token; 0: not known.
+typedef struct stk_engine_prediction {
+    double token_s;   // alone under way, its token coming back
+    double slowest_s; // of many under way: the slowest rank's share
+    double logits_s;  // more of the first, where all logits come back
+} stk_engine_prediction;
+stk_engine_prediction stk_engine_predicted(const stk_engine *engine);
+
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 
 struct stk_plan;

@@ -29,7 +29,7 @@ bool stk_gpu_computes(const stk_gpu *gpu, uint32_t layer, uint32_t expert);
 void stk_gpu_take(stk_session *session, uint32_t layer, const uint32_t *experts, uint32_t count);
 uint64_t stk_gpu_taken_count(const stk_gpu *gpu); // experts it took, since open
 // Host memory that jobs take on a device that shares it.
-uint64_t stk_gpu_shared_bytes(const stk_engine *engine, const stk_engine_options *options);
+uint64_t stk_gpu_shared_bytes(const stk_engine *engine);
 
 // At a token boundary: experts that have arrived count, others start on their way, and memory is
 // given back where other programs need it. Never waits. Without a GPU it does nothing.

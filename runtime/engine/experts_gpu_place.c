@@ -196,10 +196,10 @@ static stk_vk_experts_options options_of(const stk_engine *e, const stk_expert_l
                                     .expert_count = m->expert_count};
 }
 
-uint64_t stk_gpu_shared_bytes(const stk_engine *e, const stk_engine_options *options)
+uint64_t stk_gpu_shared_bytes(const stk_engine *e)
 {
     enum { SLABS_BYTES = 3 * (8 << 20) }; // what allocations are rounded up to, one of each use
-    if (!e->device || options->gpu_experts_percent == 0 ||
+    if (!e->device || e->gpu_percent_max == 0 ||
         !stk_vk_info(stk_gpu_device_vk(e->device))->unified)
         return 0;
     const stk_expert_layout layout = stk_expert_layout_of(&e->model, &e->model.layers[0]);
@@ -346,7 +346,7 @@ stk_status stk_gpu_place(stk_gpu *gpu, const stk_engine_options *options)
 {
     const stk_model *m = &gpu->engine->model;
     const stk_vk_device_info *info = stk_vk_info(gpu->vk);
-    uint32_t percent = options->gpu_experts_percent < 100 ? options->gpu_experts_percent : 100;
+    uint32_t percent = gpu->engine->gpu_percent_max;
     uint32_t wanted = set_quotas(gpu, m, percent);
     if (wanted == 0)
         return STK_OK;

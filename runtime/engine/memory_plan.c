@@ -12,9 +12,11 @@
 enum { CONTEXT_LIMITED = 4096, CONTEXT_LEAST = 512 };
 static const uint64_t VOCAB_BYTES_PER_TOKEN = 48;
 
-// Allocator slack, thread stacks and libraries touched later; and the huge page, half in use, in
-// which the slots in use end.
+// Allocator slack, thread stacks and libraries touched later; the huge page, half in use, in which
+// the slots in use end; and the page tables of the first GiB.
 static const uint64_t PROGRAM_SLACK_BYTES = 5u << 20;
+// A control group also counts page tables: 8 bytes for each page of 4 KiB, huge or not.
+enum { BYTES_PER_TABLE_BYTE = 512 };
 // By so much the program itself differs from one start to the next: which pages of libraries are
 // mapped depends on where they lie and what the page cache holds.
 static const uint64_t RESIDENT_VARIES_BYTES = 512u << 10;
@@ -50,6 +52,13 @@ uint64_t stk_memory_plan_program_bytes(const stk_engine *engine)
     const stk_model *m = &engine->model;
     return resident_now_bytes() + PROGRAM_SLACK_BYTES +
            (stk_model_has_embedding(m) ? m->vocab_size * VOCAB_BYTES_PER_TOKEN : 0);
+}
+
+// Of the page tables of so much memory, what the slack does not hold.
+static uint64_t table_bytes(uint64_t limit_bytes)
+{
+    const uint64_t first = UINT64_C(1) << 30;
+    return limit_bytes > first ? (limit_bytes - first) / BYTES_PER_TABLE_BYTE : 0;
 }
 
 uint64_t stk_memory_plan_named_mib(uint64_t least_bytes)
@@ -233,8 +242,8 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     read_limits(engine, options, &limits);
     uint64_t available = limits.memory_available_bytes;
     heed_hard_limit(engine, &limits);
-    p->program_bytes = stk_memory_plan_program_bytes(engine);
-    p->device_bytes = stk_gpu_shared_bytes(engine, options);
+    p->program_bytes = stk_memory_plan_program_bytes(engine) + table_bytes(p->limit_bytes);
+    p->device_bytes = stk_gpu_shared_bytes(engine);
     p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)
@@ -246,6 +255,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     add_up(p);
     if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
         p->limit_bytes = available / 100 * 85;
+        p->program_bytes += table_bytes(p->limit_bytes);
         stk_info(engine->log,
                  "the model needs %.2f GiB, %.2f GiB are available: limited to %.2f GiB",
                  (double)p->total_bytes / 0x1p30, (double)available / 0x1p30,

@@ -48,7 +48,7 @@ static const stk_option engine_options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512, neon",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(stk_engine_options, cpu_mask)},
 };
 const stk_option_table stk_engine_option_table = TABLE("Processor", engine_options);
@@ -141,10 +141,12 @@ static const stk_option gpu_options[] = {
     {.key = "gpu.experts",
      .flag = "gpu-experts",
      .type = STK_OPTION_U32,
+     .has_auto = true,
+     .auto_value = STK_GPU_EXPERTS_AUTO,
      .max = 100,
      .unit = "PERCENT",
-     .fallback = "100",
-     .doc = "share of the experts the GPU computes, as far as they fit",
+     .fallback = "auto",
+     .doc = "share of the experts the GPU computes, as far as they fit; auto is as planned",
      FIELD(stk_engine_options, gpu_experts_percent)},
     {.key = "gpu.layers",
      .flag = "gpu-layers",
@@ -154,8 +156,8 @@ static const stk_option gpu_options[] = {
      .max = 9999,
      .unit = "N",
      .fallback = "auto",
-     .doc = "last N layers whose attention and KV cache the GPU takes, 99 for all; auto is what "
-            "fits on a card of its own",
+     .doc = "last N layers whose attention and KV cache the GPU takes, 99 for all; auto is as "
+            "planned",
      FIELD(stk_engine_options, gpu_layers)},
     {.key = "gpu.head",
      .flag = "gpu-head",
@@ -163,7 +165,7 @@ static const stk_option gpu_options[] = {
      .choices = gpu_heads,
      .unit = "WHEN",
      .fallback = "auto",
-     .doc = "whether the GPU computes the logits: auto (with all layers), off, on",
+     .doc = "whether the GPU computes the logits: auto (as planned, with all layers), off, on",
      FIELD(stk_engine_options, gpu_head)},
     {.key = "gpu.staging",
      .flag = "gpu-staging",

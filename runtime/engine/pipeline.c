@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/half.h"
+#include "base/pages.h"
 #include "engine/metrics.h"
 #include "engine/pipeline_impl.h"
 #include "engine/together.h"
@@ -55,6 +55,11 @@ void stk_pipeline_close(stk_engine *engine)
     engine->pipeline = NULL;
 }
 
+bool stk_pipeline_is_first(const stk_engine *engine)
+{
+    return engine->pipeline && engine->pipeline->rank == 0;
+}
+
 uint32_t stk_engine_rank_count(const stk_engine *engine)
 {
     return engine->pipeline ? engine->pipeline->count : 1;
@@ -72,13 +77,22 @@ stk_pipeline_hops stk_pipeline_hops_of(const stk_engine *engine)
 
 // ---- sessions ----
 
-uint64_t stk_pipeline_session_bytes(const stk_engine *engine, uint32_t batch_rows_max)
+// What came back of one forward: slots of its rows, and of each slot a token or logits.
+static uint64_t flight_bytes(const stk_session *s)
 {
-    const stk_pipeline *p = engine->pipeline;
-    uint32_t width = engine->model.width;
-    uint64_t halves = p->hop == STK_HOP_F16 ? (uint64_t)batch_rows_max * width * 2 : 0;
-    return stk_cluster_reserve_bytes(stk_message_bytes_max(batch_rows_max, width)) + halves +
-           batch_rows_max * (sizeof(stk_message_row) + sizeof(stk_row));
+    return s->batch_rows_max * sizeof(uint32_t) +
+           s->logit_rows_max * (sizeof(int32_t) + (uint64_t)s->vocab_padded * sizeof(float));
+}
+
+uint64_t stk_pipeline_session_bytes(const stk_session *s)
+{
+    const stk_pipeline *p = s->engine->pipeline;
+    uint32_t width = s->engine->model.width, rows = s->batch_rows_max;
+    uint64_t halves = p->hop == STK_HOP_F16 ? (uint64_t)rows * width * 2 : 0;
+    uint64_t flights = p->rank == 0 ? s->inflight_max * (flight_bytes(s) + sizeof(stk_flight)) : 0;
+    uint64_t sampler = p->rank == p->count - 1 ? stk_sampler_bytes(s->engine->model.vocab_size) : 0;
+    return stk_cluster_reserve_bytes(stk_message_bytes_max(rows, width)) + halves + flights +
+           sampler + rows * (sizeof(stk_message_row) + sizeof(stk_row));
 }
 
 static void free_rows(stk_pipeline *p)
@@ -86,10 +100,45 @@ static void free_rows(stk_pipeline *p)
     free(p->rows);
     free(p->rows_in);
     free(p->halves);
+    free(p->flights);
+    stk_pages_free(p->flight_pages, p->flight_pages_bytes);
+    stk_sampler_close(&p->sampler);
     p->rows = NULL;
     p->rows_in = NULL;
     p->halves = NULL;
+    p->flights = NULL;
+    p->flight_pages = NULL;
     p->rows_max = 0;
+}
+
+static stk_status take_flights(stk_pipeline *p, const stk_session *s)
+{
+    p->flights_max = s->inflight_max;
+    p->flight_first = p->flight_count = 0;
+    p->flights = calloc(p->flights_max, sizeof *p->flights);
+    p->flight_pages_bytes = p->flights_max * flight_bytes(s);
+    p->flight_pages = stk_session_take_pages(s, p->flight_pages_bytes);
+    if (!p->flights || !p->flight_pages)
+        return STK_NO_MEMORY;
+    float *logits = p->flight_pages; // first: they have the largest alignment
+    int32_t *picked = (int32_t *)(void *)(logits + (size_t)p->flights_max * s->logit_rows_max *
+                                                       s->vocab_padded);
+    uint32_t *slots = (uint32_t *)(void *)(picked + (size_t)p->flights_max * s->logit_rows_max);
+    for (uint32_t i = 0; i < p->flights_max; i++)
+        p->flights[i] = (stk_flight){
+            .logits = logits + (size_t)i * s->logit_rows_max * s->vocab_padded,
+            .picked = picked + (size_t)i * s->logit_rows_max,
+            .slot = slots + (size_t)i * s->batch_rows_max,
+        };
+    return STK_OK;
+}
+
+// Its options come with each forward that draws.
+static stk_status take_sampler(stk_pipeline *p, const stk_session *s)
+{
+    const stk_sampler_options options = {
+        .top_p = 1, .repeat_penalty = 1, .repeat_last = STK_SAMPLER_WINDOW_MAX};
+    return stk_sampler_open(&options, s->engine->model.vocab_size, &p->sampler);
 }
 
 static stk_status take_rows(stk_pipeline *p, const stk_session *s)
@@ -99,32 +148,16 @@ static stk_status take_rows(stk_pipeline *p, const stk_session *s)
     p->rows_in = malloc(rows * sizeof *p->rows_in);
     p->halves = malloc(p->hop == STK_HOP_F16 ? (size_t)rows * width * sizeof *p->halves : 1);
     p->rows_max = rows;
-    if (!p->rows || !p->rows_in || !p->halves) {
+    stk_status status = p->rows && p->rows_in && p->halves ? STK_OK : STK_NO_MEMORY;
+    if (status == STK_OK && p->rank == 0)
+        status = take_flights(p, s);
+    if (status == STK_OK && p->rank == p->count - 1)
+        status = take_sampler(p, s);
+    if (status == STK_OK)
+        status = stk_cluster_reserve(p->cluster, stk_message_bytes_max(rows, width));
+    if (status != STK_OK)
         free_rows(p);
-        return STK_NO_MEMORY;
-    }
-    return stk_cluster_reserve(p->cluster, stk_message_bytes_max(rows, width));
-}
-
-// A reply to rank 0, which logs what it says. STK_PENDING with `waits` false: there is none.
-static stk_status take_reply(stk_pipeline *p, bool waits, stk_message_reply *out)
-{
-    const stk_log *log = p->session->engine->log;
-    stk_message message;
-    size_t size;
-    const void *data = waits ? stk_cluster_receive(p->cluster, &size)
-                             : stk_cluster_poll(p->cluster, &size);
-    if (!data)
-        return STK_PENDING;
-    if (stk_message_decode(data, size, 0, &message) != STK_OK ||
-        message.type != STK_MESSAGE_REPLY || message.u.reply.rank >= p->count)
-        return p->failed = stk_fail(log, STK_FORMAT, "a rank's answer makes no sense");
-    *out = message.u.reply;
-    if (out->status != STK_OK)
-        p->failed = stk_fail(log, (stk_status)out->status, "rank %u on %s: %s", out->rank,
-                             stk_cluster_host(p->cluster, out->rank),
-                             stk_status_name((stk_status)out->status));
-    return (stk_status)out->status;
+    return status;
 }
 
 stk_status stk_pipeline_session_opened(stk_session *s)
@@ -146,10 +179,10 @@ stk_status stk_pipeline_session_opened(stk_session *s)
                                                 s->batch_rows_max, s->logit_rows_max, s->full_kv}});
     for (uint32_t i = 1; i < p->count; i++) {
         stk_message_reply reply;
-        stk_status answer = take_reply(p, true, &reply);
+        stk_status answer = stk_pipeline_await(p, STK_MESSAGE_OPEN, &reply);
         status = status == STK_OK ? answer : status;
     }
-    return status;
+    return p->failed = status;
 }
 
 void stk_pipeline_session_closed(stk_session *s)
@@ -157,8 +190,10 @@ void stk_pipeline_session_closed(stk_session *s)
     stk_pipeline *p = s->engine->pipeline;
     if (p->session != s)
         return;
-    if (p->rank == 0)
+    if (p->rank == 0) {
+        stk_pipeline_land(p);
         stk_pipeline_send(p, 1, &(stk_message){.type = STK_MESSAGE_CLOSE});
+    }
     p->session = NULL;
     free_rows(p);
 }
@@ -170,135 +205,6 @@ void stk_pipeline_truncate(stk_session *s, uint32_t sequence, uint32_t length_to
         stk_pipeline_send(
             p, 1,
             &(stk_message){.type = STK_MESSAGE_TRUNCATE, .u.truncate = {sequence, length_tokens}});
-}
-
-// ---- a forward ----
-
-stk_status stk_pipeline_begin(stk_session *s)
-{
-    stk_pipeline *p = s->engine->pipeline;
-    stk_message_reply reply;
-    // Forwards without logits are answered only when they fail.
-    if (p->rank == 0 && p->failed == STK_OK)
-        (void)take_reply(p, false, &reply);
-    p->begun_ns = stk_pipeline_now_ns();
-    return p->failed;
-}
-
-static const void *hidden_to_send(stk_pipeline *p, const stk_session *s)
-{
-    size_t count = (size_t)s->row_count * s->engine->model.width;
-    if (p->hop == STK_HOP_F32)
-        return s->x;
-    for (size_t i = 0; i < count; i++)
-        p->halves[i] = stk_half_from_float(s->x[i]);
-    return p->halves;
-}
-
-static void send_hidden(stk_pipeline *p, const stk_session *s, uint64_t computed_ns)
-{
-    for (uint32_t i = 0; i < s->row_count; i++)
-        p->rows[i] = (stk_message_row){s->rows[i].sequence, s->rows[i].position, s->rows[i].token,
-                                       s->rows[i].logits};
-    const stk_message message = {.type = STK_MESSAGE_FORWARD,
-                                 .u.forward = {.row_count = s->row_count,
-                                               .width = s->engine->model.width,
-                                               .hop = p->hop,
-                                               .computed_ns = computed_ns,
-                                               .rows = p->rows,
-                                               .hidden = hidden_to_send(p, s)}};
-    p->stats.hop_bytes += stk_message_hidden_bytes(&message.u.forward) +
-                          s->row_count * sizeof *p->rows;
-    stk_pipeline_send(p, p->rank + 1, &message);
-}
-
-// Logits of every row that asked for any, or, where none wants more, only their best tokens.
-static bool is_best_enough(const stk_session *s)
-{
-    for (uint32_t i = 0; i < s->logit_count; i++)
-        if (s->rows[s->logit_rows[i]].logits != STK_LOGITS_BEST)
-            return false;
-    return s->logit_count > 0;
-}
-
-static void *answer_data(const stk_session *s)
-{
-    return is_best_enough(s) ? (void *)s->best : (void *)s->logits;
-}
-
-static size_t answer_bytes(const stk_session *s)
-{
-    return s->logit_count *
-           (is_best_enough(s) ? sizeof *s->best : s->vocab_padded * sizeof *s->logits);
-}
-
-// The last rank's.
-static void prepare_answer(stk_session *s)
-{
-    bool best = is_best_enough(s);
-    for (uint32_t i = 0; i < s->logit_count && best; i++)
-        s->best[i] = stk_session_best(s, s->logit_rows[i]);
-    for (uint32_t i = 0; i < s->logit_count && !best && stk_gpu_heads(s); i++)
-        memcpy(s->logits + i * s->vocab_padded, stk_session_logits(s, s->logit_rows[i]),
-               s->engine->model.vocab_size * sizeof *s->logits);
-}
-
-static stk_status await_answer(stk_pipeline *p, stk_session *s)
-{
-    stk_message_reply reply;
-    uint64_t begin = stk_pipeline_now_ns();
-    stk_status status = take_reply(p, true, &reply);
-    if (status == STK_OK && reply.logit_rows != s->logit_count)
-        status = p->failed = stk_fail(
-            s->engine->log, STK_FORMAT, "rank %u on %s: logits of %u rows, not of %u", reply.rank,
-            stk_cluster_host(p->cluster, reply.rank), reply.logit_rows, s->logit_count);
-    if (status == STK_OK)
-        status = stk_cluster_bulk_arrived(p->cluster, answer_bytes(s));
-    stk_cluster_bulk_forget(p->cluster);
-    uint64_t waited = stk_pipeline_now_ns() - begin;
-    p->stats.idle_ns += waited;
-    if (status != STK_OK)
-        return status;
-    s->has_best = is_best_enough(s);
-    p->hops.answers++;
-    p->hops.hops += p->count;
-    p->hops.ns += waited > reply.computed_ns ? waited - reply.computed_ns : 0;
-    return STK_OK;
-}
-
-// The last rank's: to rank 0.
-static void send_answer(stk_pipeline *p, stk_session *s, uint64_t computed_ns)
-{
-    if (s->logit_count == 0)
-        return;
-    stk_pipeline_send(p, 0,
-                      &(stk_message){.type = STK_MESSAGE_REPLY,
-                                     .u.reply = {.to = STK_MESSAGE_FORWARD,
-                                                 .rank = p->rank,
-                                                 .logit_rows = s->logit_count,
-                                                 .computed_ns = computed_ns}});
-    stk_cluster_bulk_send(p->cluster, 0, answer_data(s), answer_bytes(s));
-    p->stats.hop_bytes += answer_bytes(s);
-}
-
-stk_status stk_pipeline_pass_on(stk_session *s)
-{
-    stk_pipeline *p = s->engine->pipeline;
-    if (p->rank == p->count - 1)
-        prepare_answer(s);
-    uint64_t busy = stk_pipeline_now_ns() - p->begun_ns;
-    p->stats.busy_ns += busy;
-    p->stats.forwards++;
-    p->stats.rows += s->row_count;
-    if (p->rank == p->count - 1) {
-        send_answer(p, s, p->computed_ns + busy);
-        return STK_OK;
-    }
-    bool waits = p->rank == 0 && s->logit_count > 0;
-    if (waits)
-        stk_cluster_bulk_expect(p->cluster, p->count - 1, answer_data(s), answer_bytes(s));
-    send_hidden(p, s, p->rank == 0 ? 0 : p->computed_ns + busy);
-    return waits ? await_answer(p, s) : STK_OK;
 }
 
 // ---- figures ----
@@ -329,14 +235,14 @@ stk_message_stats stk_pipeline_take_stats(stk_pipeline *p)
 stk_status stk_pipeline_stats(stk_engine *engine, stk_message_stats *all)
 {
     stk_pipeline *p = engine->pipeline;
-    stk_status status = p->failed;
+    stk_status status = p->flight_count > 0 ? STK_BUSY : p->failed;
     if (status != STK_OK)
         return status;
     stk_pipeline_send(p, 1, &(stk_message){.type = STK_MESSAGE_STATS});
     all[0] = stk_pipeline_take_stats(p);
     for (uint32_t i = 1; i < p->count && status == STK_OK; i++) {
         stk_message_reply reply;
-        status = take_reply(p, true, &reply);
+        status = stk_pipeline_await(p, STK_MESSAGE_STATS, &reply);
         if (status == STK_OK)
             all[reply.rank] = reply.stats;
     }

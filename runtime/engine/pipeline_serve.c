@@ -43,7 +43,7 @@ static stk_status run(stk_pipeline *p, const stk_message_forward *f)
     size_t count = (size_t)f->row_count * f->width;
     const uint16_t *halves = f->hidden;
     for (uint32_t i = 0; i < f->row_count; i++) {
-        if (f->rows[i].logits > STK_LOGITS_BEST)
+        if (f->rows[i].logits > STK_LOGITS_DRAWN)
             return stk_fail(s->engine->log, STK_FORMAT, "row %u asks for logits in an unknown way",
                             i);
         p->rows_in[i] = (stk_row){f->rows[i].sequence, f->rows[i].position, f->rows[i].token,
@@ -54,26 +54,42 @@ static stk_status run(stk_pipeline *p, const stk_message_forward *f)
     for (size_t i = 0; f->hop == STK_HOP_F16 && i < count; i++)
         s->x[i] = stk_half_to_float(halves[i]);
     p->computed_ns = f->computed_ns;
+    p->draws = f->draw != NULL;
+    if (p->draws)
+        p->draw = *f->draw;
     return stk_session_forward(s, p->rows_in, f->row_count); // which passes it on
 }
 
-// After a failure the rows of later forwards no longer fit; rank 0 knows from one reply.
-static void forward(stk_pipeline *p, const stk_message_forward *f)
+// From here on rows no longer fit, so nothing more is computed. Word of it goes the way of the
+// forwards and overtakes none: what is under way after this rank is answered before.
+static void fail(stk_pipeline *p, stk_status status, uint32_t rank)
 {
     if (p->failed != STK_OK)
         return;
-    p->failed = run(p, f);
-    if (p->failed != STK_OK)
-        reply(p, STK_MESSAGE_FORWARD, p->failed, NULL);
+    p->failed = status;
+    stk_message message = {.type = STK_MESSAGE_FAILED, .u.failed = {status, rank}};
+    bool is_last = p->rank + 1 == p->count;
+    if (is_last)
+        message = (stk_message){
+            .type = STK_MESSAGE_REPLY,
+            .u.reply = {.to = STK_MESSAGE_FORWARD, .status = status, .rank = rank}};
+    stk_pipeline_send(p, is_last ? 0 : p->rank + 1, &message);
+}
+
+static void forward(stk_pipeline *p, const stk_message_forward *f)
+{
+    stk_status status = p->failed == STK_OK ? run(p, f) : STK_OK;
+    if (status != STK_OK)
+        fail(p, status, p->rank);
 }
 
 static void truncate(stk_pipeline *p, const stk_message_truncate *t)
 {
     if (p->failed != STK_OK || !p->session)
         return;
-    p->failed = stk_session_truncate(p->session, t->sequence, t->length_tokens);
-    if (p->failed != STK_OK)
-        reply(p, STK_MESSAGE_TRUNCATE, p->failed, NULL);
+    stk_status status = stk_session_truncate(p->session, t->sequence, t->length_tokens);
+    if (status != STK_OK)
+        fail(p, status, p->rank);
 }
 
 static void close_session(stk_pipeline *p)
@@ -87,7 +103,8 @@ static void close_session(stk_pipeline *p)
 static bool act(stk_engine *e, const stk_message *message)
 {
     stk_pipeline *p = e->pipeline;
-    if (message->type != STK_MESSAGE_FORWARD && message->type != STK_MESSAGE_REPLY)
+    if (message->type != STK_MESSAGE_FORWARD && message->type != STK_MESSAGE_FAILED &&
+        message->type != STK_MESSAGE_REPLY)
         relay(p, message);
     switch (message->type) {
     case STK_MESSAGE_OPEN:
@@ -95,6 +112,9 @@ static bool act(stk_engine *e, const stk_message *message)
         return true;
     case STK_MESSAGE_FORWARD:
         forward(p, &message->u.forward);
+        return true;
+    case STK_MESSAGE_FAILED:
+        fail(p, (stk_status)message->u.failed.status, message->u.failed.rank);
         return true;
     case STK_MESSAGE_TRUNCATE:
         truncate(p, &message->u.truncate);
@@ -116,20 +136,18 @@ static bool act(stk_engine *e, const stk_message *message)
 stk_status stk_engine_serve(stk_engine *e)
 {
     stk_pipeline *p = e->pipeline;
-    stk_status status = STK_OK;
     for (bool goes_on = true; goes_on;) {
         stk_message message;
         size_t size;
         uint64_t begin = stk_pipeline_now_ns();
         const void *data = stk_cluster_receive(p->cluster, &size);
         p->stats.idle_ns += stk_pipeline_now_ns() - begin;
-        status = stk_message_decode(data, size, p->session ? p->rows_max : 0, &message);
+        stk_status status = stk_message_decode(data, size, p->session ? p->rows_max : 0, &message);
         if (status == STK_OK) {
             goes_on = act(e, &message);
             continue;
         }
-        if (p->failed == STK_OK) // rank 0 then quits
-            reply(p, STK_MESSAGE_FORWARD, p->failed = status, NULL);
+        fail(p, status, p->rank); // rank 0 then quits
     }
     close_session(p);
     return STK_OK;

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/pages.h"
+#include "cluster/cluster.h"
 #include "engine/pipeline.h"
 
 enum {
@@ -14,6 +14,7 @@ enum {
     BATCH_ROWS_MAX = 1 << 16,
     SEQUENCES_MAX = 1 << 16,
     TRACE_FORWARDS_MAX = 1024,
+    INFLIGHT_MAX = STK_CLUSTER_BULKS_MAX,
 };
 
 // Hands out 64-byte aligned pieces; run once without memory to count, once to place.
@@ -76,13 +77,6 @@ static void carve_worker(carver *c, stk_expert_scratch *w, const stk_session *s)
         *w = piece;
 }
 
-// Logits are computed by who has the head, and read by who has the tokens.
-static bool holds_logits(const stk_session *s)
-{
-    const stk_model *m = &s->engine->model;
-    return stk_model_has_head(m) || stk_model_has_embedding(m);
-}
-
 // First what does not depend on the rows, so that it stays where it is when they change.
 static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_t logit_count)
 {
@@ -102,6 +96,9 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);
+    s->attend_states_max = stk_attention_states(s);
+    s->attend_states = carve(c, s->attend_states_max, sizeof *s->attend_states);
+    s->attend_sums = carve(c, (uint64_t)s->attend_states_max * m->head_dim, sizeof *s->attend_sums);
     s->workers = carve(c, workers, sizeof *s->workers);
     for (uint32_t i = 0; i < workers; i++)
         carve_worker(c, c->base ? &s->workers[i] : NULL, s);
@@ -122,8 +119,9 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->chosen_weights = carve(c, pairs, sizeof *s->chosen_weights);
     s->expert_pairs = carve(c, pairs, sizeof *s->expert_pairs);
     s->expert_outputs = carve(c, pairs * s->width_padded, sizeof *s->expert_outputs);
-    s->logits = carve(c, holds_logits(s) ? logit_count * s->vocab_padded : 0, sizeof *s->logits);
-    s->best = carve(c, s->engine->pipeline ? logit_count : 0, sizeof *s->best);
+    s->logits = carve(c, stk_model_has_head(m) ? logit_count * s->vocab_padded : 0,
+                      sizeof *s->logits);
+    s->picked = carve(c, s->engine->pipeline ? logit_count : 0, sizeof *s->picked);
     for (uint32_t i = 0; i < row_count && c->base; i++)
         s->x_acts[i] = (stk_act){s->x + (size_t)i * m->width, NULL, NULL, NULL};
 }
@@ -160,6 +158,18 @@ static stk_status take_scratch(stk_session *s)
     return STK_OK;
 }
 
+static uint32_t inflight_of(const stk_engine *engine, const stk_session_options *options)
+{
+    uint32_t wanted = options->inflight_max, ranks = 1;
+    if (engine->cluster)
+        ranks = stk_cluster_count(engine->cluster);
+    if (ranks == 1 || wanted == 0)
+        return 1;
+    if (wanted == STK_INFLIGHT_AUTO)
+        return ranks + 1; // one more than can be computed at once: it is on its way
+    return wanted < INFLIGHT_MAX ? wanted : INFLIGHT_MAX;
+}
+
 // Fills in what the options leave open.
 static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_session_options *options)
 {
@@ -177,6 +187,7 @@ static stk_status set_sizes(stk_session *s, stk_engine *engine, const stk_sessio
     s->logit_rows_max = options->logit_rows_max ? options->logit_rows_max : LOGIT_ROWS_DEFAULT;
     if (s->logit_rows_max > s->batch_rows_max)
         s->logit_rows_max = s->batch_rows_max;
+    s->inflight_max = inflight_of(engine, options);
     if (s->sequence_count > SEQUENCES_MAX || s->batch_rows_max > BATCH_ROWS_MAX ||
         s->context_tokens > 1u << 30 || options->trace_forwards > TRACE_FORWARDS_MAX)
         return stk_fail(engine->log, STK_INVALID,
@@ -201,7 +212,7 @@ stk_status stk_session_bytes(stk_engine *engine, const stk_session_options *opti
     for (uint32_t i = 0; i < engine->model.layer_count; i++)
         if (!stk_gpu_share_has(&engine->share, i))
             *out += stk_session_kv_layer_bytes(&s, &engine->model.layers[i]);
-    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(engine, s.batch_rows_max) : 0;
+    uint64_t messages = engine->pipeline ? stk_pipeline_session_bytes(&s) : 0;
     *out += messages;
     *least += messages;
     return STK_OK;
@@ -290,123 +301,6 @@ void stk_session_close(stk_session **session)
     *session = NULL;
 }
 
-// Rows of a sequence must continue it without a gap; leaves the lengths as they were.
-static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count)
-{
-    const stk_log *log = s->engine->log;
-    stk_status status = STK_OK;
-    uint32_t checked = 0, logits = 0;
-    if (count == 0 || count > s->batch_rows_max)
-        return stk_fail(log, STK_INVALID, "a batch of %u rows; 1 to %u are possible", count,
-                        s->batch_rows_max);
-    for (; checked < count; checked++) {
-        const stk_row *r = &rows[checked];
-        if (r->sequence >= s->sequence_count)
-            status = stk_fail(log, STK_INVALID, "row %u: sequence %u of %u", checked, r->sequence,
-                              s->sequence_count);
-        else if (r->token < 0 || (uint32_t)r->token >= s->engine->model.vocab_size)
-            status = stk_fail(log, STK_INVALID, "row %u: token %d is outside the vocabulary of %u",
-                              checked, r->token, s->engine->model.vocab_size);
-        else if (r->position >= s->context_tokens)
-            status = stk_fail(log, STK_INVALID, "row %u: position %u is past the context of %u",
-                              checked, r->position, s->context_tokens);
-        else if (r->position != s->length[r->sequence])
-            status = stk_fail(
-                log, STK_INVALID,
-                "row %u: position %u does not continue sequence %u, which holds %u tokens", checked,
-                r->position, r->sequence, s->length[r->sequence]);
-        else if ((logits += r->logits != STK_LOGITS_NONE) > s->logit_rows_max)
-            status = stk_fail(log, STK_INVALID,
-                              "row %u: the session computes the logits of %u rows at most", checked,
-                              s->logit_rows_max);
-        if (status != STK_OK)
-            break;
-        s->length[r->sequence]++;
-    }
-    for (uint32_t i = 0; i < checked; i++)
-        s->length[rows[i].sequence]--;
-    return status;
-}
-
-// Twice a second, between forward passes: when the system runs short of memory, use fewer slots.
-static void heed_pressure(stk_engine *engine)
-{
-    struct timespec t;
-    double stalled;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    if (now - engine->pressure_read_ns < 500000000u || stk_expert_store_is_resident(engine->store))
-        return;
-    engine->pressure_read_ns = now;
-    if (!stk_pressure_read(&stalled))
-        return;
-    uint32_t before = engine->pressure.slots;
-    uint32_t slots = stk_pressure_decide(&engine->pressure, stalled, now);
-    if (slots == before)
-        return;
-    stk_expert_store_set_slots(engine->store, slots);
-    stk_info(engine->log, "memory pressure %.1f %%: %u of %u slots for experts", stalled, slots,
-             engine->pressure.slots_max);
-}
-
-stk_status stk_session_forward(stk_session *s, const stk_row *rows, uint32_t count)
-{
-    stk_status status = check_rows(s, rows, count);
-    if (status != STK_OK)
-        return status;
-    if (s->engine->pipeline && (status = stk_pipeline_begin(s)) != STK_OK)
-        return status;
-    heed_pressure(s->engine);
-    stk_expert_store_tick(s->engine->store, count);
-    if (s->engine->heat)
-        stk_heat_tick(s->engine->heat, count);
-    stk_gpu_turn(s);
-    status = stk_session_run(s, rows, count);
-    if (status == STK_OK)
-        stk_meter_forward(s);
-    if (s->engine->pipeline && status == STK_OK)
-        status = stk_pipeline_pass_on(s);
-    s->rows = NULL; // the caller's
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t length = ++s->length[rows[i].sequence];
-        if (length > s->highest[rows[i].sequence])
-            s->highest[rows[i].sequence] = length; // a failed pass has overwritten rings too
-    }
-    for (uint32_t i = 0; i < count && status != STK_OK; i++)
-        s->length[rows[i].sequence]--;
-    return status;
-}
-
-static bool has_logits(const stk_session *s, uint32_t row_index)
-{
-    return row_index < s->row_count && s->logit_slot[row_index] != UINT32_MAX && holds_logits(s);
-}
-
-const float *stk_session_logits(const stk_session *s, uint32_t row_index)
-{
-    if (!has_logits(s, row_index) || s->has_best)
-        return NULL;
-    if (stk_gpu_heads(s))
-        return stk_vk_stream_logits(s->stream, s->logit_slot[row_index]);
-    return s->logits + s->logit_slot[row_index] * s->vocab_padded;
-}
-
-int32_t stk_session_best(const stk_session *s, uint32_t row_index)
-{
-    if (!has_logits(s, row_index))
-        return 0;
-    if (s->has_best)
-        return s->best[s->logit_slot[row_index]];
-    if (stk_gpu_heads(s))
-        return (int32_t)stk_vk_stream_best(s->stream, s->logit_slot[row_index]);
-    const float *logits = s->logits + s->logit_slot[row_index] * s->vocab_padded;
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < s->engine->model.vocab_size; i++)
-        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
-            best = i;
-    return (int32_t)best;
-}
-
 float *stk_session_hidden(stk_session *s)
 {
     return s->x;
@@ -465,6 +359,11 @@ uint32_t stk_session_batch_rows_max(const stk_session *s)
 uint32_t stk_session_logit_rows_max(const stk_session *s)
 {
     return s->logit_rows_max;
+}
+
+uint32_t stk_session_inflight_max(const stk_session *s)
+{
+    return s->inflight_max;
 }
 
 uint64_t stk_session_kv_bytes(const stk_session *s)

@@ -9,6 +9,8 @@
 #include "engine/engine.h"
 #include <stdbool.h>
 
+struct stk_sampler;
+
 // Thread-safety: none; sessions of one engine share its workers.
 typedef struct stk_session stk_session;
 
@@ -17,15 +19,20 @@ typedef struct stk_session_options {
     uint32_t sequence_count; // 0: one
     uint32_t batch_rows_max; // rows per forward; 0: 512, or fewer under a memory limit
     uint32_t logit_rows_max; // of which ask for logits; 0: 16
+    uint32_t inflight_max;   // forwards submitted and not collected, over ranks; 0: one
     bool full_kv;            // tests: keep every position on sliding-window layers too
     uint32_t trace_forwards; // spans of this many forwards are kept (engine/metrics.h); 0: none
 } stk_session_options;
+
+// For inflight_max: enough to keep every rank busy.
+#define STK_INFLIGHT_AUTO UINT32_MAX
 
 // Converts from a bool.
 typedef enum stk_want_logits {
     STK_LOGITS_NONE,
     STK_LOGITS_ALL,
-    STK_LOGITS_BEST, // only where the largest is: a GPU, or another rank, keeps the rest
+    STK_LOGITS_BEST,  // only where the largest is: a GPU, or another rank, keeps the rest
+    STK_LOGITS_DRAWN, // for stk_session_draw: another rank draws and keeps them
 } stk_want_logits;
 
 typedef struct stk_row {
@@ -47,11 +54,32 @@ void stk_session_close(stk_session **session); // sets it to NULL; NULL is allow
 STK_CHECKED stk_status stk_session_forward(stk_session *session, const stk_row *rows,
                                            uint32_t count);
 
-// Logits [vocab] of rows[row_index] of the last forward, which must have asked for all. Borrowed,
-// valid until the next forward.
+// The same in two halves, so that over ranks several forwards are under way at once: each rank
+// works on another one. submit returns when this rank has done its share, collect waits for what
+// the oldest one not yet collected asked for. One process has done all of it in submit, and lets
+// one be under way. STK_BUSY: stk_session_inflight_max are, nothing was changed, collect first; for
+// stk_session_forward: one is. STK_INVALID: collect without submit. After a failure of collect the
+// session is of no more use. Rows of one sequence may be in several forwards, in order, and
+// stk_session_truncate may stand between them.
+STK_CHECKED stk_status stk_session_submit(stk_session *session, const stk_row *rows,
+                                          uint32_t count);
+STK_CHECKED stk_status stk_session_collect(stk_session *session);
+
+// Logits [vocab] of rows[row_index] of the last forward (that was collected), which must have asked
+// for all. Borrowed, valid until the next forward, submit or collect.
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
 // The token with the largest logit of a row that asked for any, the lowest id among equals.
 int32_t stk_session_best(const stk_session *session, uint32_t row_index);
+
+// What rows that ask STK_LOGITS_DRAWN are drawn with over ranks: the sampler as it stands when they
+// are submitted, and where a forward draws several of one sequence, as if before each the tokens of
+// those after the first had been accepted. Borrowed; NULL: nothing is drawn elsewhere.
+void stk_session_set_sampler(stk_session *session, const struct stk_sampler *sampler);
+// stk_sampler_sample of the row's logits, which it must have asked for in any way but BEST, or the
+// same token from the rank that has drawn it. The sampler is the one that was set, and stands as it
+// was promised to: rows are drawn in order.
+int32_t stk_session_draw(const stk_session *session, uint32_t row_index,
+                         struct stk_sampler *sampler);
 
 // The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows
 // of a batch there before stk_session_forward; one without the last leaves them there.
@@ -72,6 +100,7 @@ void stk_session_set_route_hook(stk_session *session, stk_route_hook hook, void 
 uint32_t stk_session_context_tokens(const stk_session *session);
 uint32_t stk_session_batch_rows_max(const stk_session *session);
 uint32_t stk_session_logit_rows_max(const stk_session *session);
+uint32_t stk_session_inflight_max(const stk_session *session); // 1 on one process
 uint64_t stk_session_kv_bytes(const stk_session *session);
 
 #endif

@@ -9,7 +9,6 @@ static void set_batch(stk_session *s, const stk_row *rows, uint32_t count)
     s->rows = rows;
     s->row_count = count;
     s->logit_count = 0;
-    s->has_best = false;
     for (uint32_t i = 0; i < count; i++) {
         s->logit_slot[i] = rows[i].logits ? s->logit_count : UINT32_MAX;
         if (rows[i].logits)

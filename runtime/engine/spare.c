@@ -95,7 +95,7 @@ void stk_spare_lend(stk_session *s, const stk_row *rows, uint32_t count)
     if (s->stream && engine->share.shares_memory)
         used += engine->share.stream_bytes;
     if (engine->pipeline)
-        used += stk_pipeline_session_bytes(engine, s->batch_rows_max);
+        used += stk_pipeline_session_bytes(s);
     engine->sessions_bytes += used - s->used_bytes;
     s->used_bytes = used;
     lend_slots(engine);

@@ -213,90 +213,126 @@ static void pack_row_pair(const uint8_t *file_row, uint32_t blocks, uint32_t pad
     memset(to + Q4_BLOCK_BYTES * blocks, 0, padded - Q4_BLOCK_BYTES * blocks);
 }
 
-// Swaps the bits of *a under mask << shift with those of *b under mask.
-static inline void exchange(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+// Rows i and i + 8 become, byte by byte in turns, rows 2i and 2i + 1. Loops here would stay loops.
+static inline void interleave(const bytes16 from[16], bytes16 to[16])
 {
-    uint64_t t = ((*a >> shift) ^ *b) & mask;
-    *b ^= t;
-    *a ^= t << shift;
+#define INTERLEAVE(i)                                                                              \
+    to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,   \
+                                        5, 21, 6, 22, 7, 23);                                      \
+    to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,    \
+                                            12, 28, 13, 29, 14, 30, 15, 31)
+    INTERLEAVE(0);
+    INTERLEAVE(1);
+    INTERLEAVE(2);
+    INTERLEAVE(3);
+    INTERLEAVE(4);
+    INTERLEAVE(5);
+    INTERLEAVE(6);
+    INTERLEAVE(7);
+#undef INTERLEAVE
 }
 
-// Byte i of word j becomes byte j of word i.
-static inline void transpose_bytes(uint64_t w[8])
+// Byte i of row j becomes byte j of row i.
+static inline void transpose_bytes(bytes16 rows[16])
 {
-    for (int i = 0; i < 4; i++)
-        exchange(&w[i], &w[i + 4], 32, 0x00000000ffffffffu);
-    for (int i = 0; i < 8; i++)
-        if ((i & 2) == 0)
-            exchange(&w[i], &w[i + 2], 16, 0x0000ffff0000ffffu);
-    for (int i = 0; i < 8; i += 2)
-        exchange(&w[i], &w[i + 1], 8, 0x00ff00ff00ff00ffu);
+    bytes16 other[16];
+    interleave(rows, other);
+    interleave(other, rows);
+    interleave(rows, other);
+    interleave(other, rows);
 }
 
-static inline uint64_t load_word(const uint8_t *p)
+static inline words2 load_nibbles(const uint8_t *block)
 {
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
-    return word;
+    words2 nibbles = {0, 0};
+    if (block)
+        memcpy(&nibbles, block + 2, sizeof nibbles);
+    return nibbles;
 }
 
-// Neurons [8*part, +8) and [16 + 8*part, +8) of eight outputs and of the eight 64 above
-// them, whose blocks are given (NULL: no such output): 8 bytes each, from `at` in their runs.
-static void pack_eight(const uint8_t *const low[8], const uint8_t *const high[8], uint32_t part,
-                       uint8_t *at, size_t run_bytes)
+// One lane of a chunk, 16 outputs and those 64 above them, whose blocks are given (NULL: no such
+// output), for 32 neurons: 16 bytes each, from `at` in their runs.
+static void pack_lane(const uint8_t *const low[16], const uint8_t *const high[16], uint8_t *at,
+                      size_t run_bytes)
 {
-    const uint64_t nibbles = 0x0f0f0f0f0f0f0f0fu;
-    uint64_t first[8], second[8];
-    for (int i = 0; i < 8; i++) {
-        uint64_t a = low[i] ? load_word(low[i] + 2 + 8 * part) : 0;
-        uint64_t b = high[i] ? load_word(high[i] + 2 + 8 * part) : 0;
-        first[i] = (a & nibbles) | (b & nibbles) << 4;
-        second[i] = (a >> 4 & nibbles) | (b & ~nibbles);
+    const words2 even = {UINT64_C(0x0f0f0f0f0f0f0f0f), UINT64_C(0x0f0f0f0f0f0f0f0f)};
+    bytes16 first[16], second[16]; // neurons 0..15 and 16..31
+    for (int i = 0; i < 16; i++) {
+        words2 a = load_nibbles(low[i]), b = load_nibbles(high[i]);
+        first[i] = (bytes16)((a & even) | (b & even) << 4);
+        second[i] = (bytes16)((a >> 4 & even) | (b & ~even));
     }
     transpose_bytes(first);
     transpose_bytes(second);
-    for (uint32_t i = 0; i < 8; i++) {
-        memcpy(at + (8 * part + i) * run_bytes, &first[i], 8);
-        memcpy(at + (16 + 8 * part + i) * run_bytes, &second[i], 8);
+    for (uint32_t i = 0; i < 16; i++) {
+        memcpy(at + i * run_bytes, &first[i], 16);
+        memcpy(at + (16 + i) * run_bytes, &second[i], 16);
     }
 }
 
-// Column-blocks of down (rows are outputs) become the down halves of 32 neurons.
-static void pack_down_group(const stk_bundle *b, const uint8_t *down, uint32_t group, uint8_t *base)
+// Outputs [128*chunk, +128) of 32 neurons: a line of each neuron's run.
+static void pack_down_lines(const stk_bundle *b, const uint8_t *blocks, size_t row_bytes,
+                            uint32_t chunk, uint8_t *lines)
 {
-    uint32_t row_bytes = b->ffn_width / 32 * Q4_BLOCK_BYTES;
-    const uint8_t *blocks = down + (size_t)group * Q4_BLOCK_BYTES;
-    uint8_t *runs = base + b->scales_bytes + b->up_bytes;
-    memset(base + 2 * (size_t)b->width, 0, b->scales_bytes - 2 * b->width);
-    for (uint32_t o = 0; o < b->width; o++)
-        memcpy(base + 2 * (size_t)o, blocks + (size_t)o * row_bytes, 2);
-    // Bytes [byte, byte+8) of a run hold outputs 4L+16k+i: i = 0..3, two neighbouring k.
-    for (uint32_t byte = 0; byte < round_up(b->width, 128) / 2; byte += 8) {
-        const uint8_t *low[8], *high[8];
-        for (uint32_t i = 0; i < 8; i++) {
-            uint32_t lane = byte % 64 / 16, k = (byte % 16 + i) / 4;
-            uint32_t o = byte / 64 * 128 + 16 * k + 4 * lane + i % 4;
-            low[i] = o < b->width ? blocks + (size_t)o * row_bytes : NULL;
-            high[i] = o + 64 < b->width ? blocks + (size_t)(o + 64) * row_bytes : NULL;
+    for (uint32_t lane = 0; lane < 4; lane++) {
+        const uint8_t *low[16], *high[16];
+        for (uint32_t i = 0; i < 16; i++) {
+            uint32_t o = chunk * 128 + 16 * (i / 4) + 4 * lane + i % 4;
+            low[i] = o < b->width ? blocks + o * row_bytes : NULL;
+            high[i] = o + 64 < b->width ? blocks + (o + 64) * row_bytes : NULL;
         }
-        for (uint32_t part = 0; part < 2; part++)
-            pack_eight(low, high, part, runs + byte, b->run_bytes);
+        pack_lane(low, high, lines + 16 * lane, b->run_bytes);
     }
 }
 
-void stk_bundle_pack(const stk_bundle *b, const void *up, const void *down, void *packed)
+// Down rows (outputs) become the down halves of all neurons and the scales. Chunk by chunk, so
+// that what is read lies together and what is written are whole lines; memory brings both ahead.
+static void pack_down(const stk_bundle *b, const uint8_t *down, uint8_t *packed)
 {
-    uint32_t blocks = b->width / 32, row_bytes = blocks * Q4_BLOCK_BYTES;
-    for (uint32_t g = 0; g < b->ffn_width / 32; g++) {
-        uint8_t *base = (uint8_t *)packed + (size_t)g * b->group_bytes;
-        for (uint32_t j = 0; j < 32; j++) {
-            size_t row = (size_t)(32 * g + j) * row_bytes;
-            uint8_t *run = base + b->scales_bytes + (size_t)j * b->run_bytes;
-            pack_row_pair((const uint8_t *)up + row, blocks, b->up_bytes, run);
-            if (b->scales_bytes == 0)
-                pack_row_pair((const uint8_t *)down + row, blocks, b->up_bytes, run + b->up_bytes);
+    uint32_t groups = b->ffn_width / 32;
+    size_t row_bytes = (size_t)groups * Q4_BLOCK_BYTES;
+    for (uint32_t chunk = 0; chunk < round_up(b->width, 128) / 128; chunk++) {
+        uint32_t first = 128 * chunk, end = b->width - first < 128 ? b->width : first + 128;
+        uint8_t *base = packed;
+        for (uint32_t g = 0; g < groups; g++, base += b->group_bytes) {
+            const uint8_t *blocks = down + (size_t)g * Q4_BLOCK_BYTES;
+            uint8_t *lines = base + b->scales_bytes + b->up_bytes + 64 * (size_t)chunk;
+            for (uint32_t i = 0; i < 32 && g + 2 < groups; i++)
+                __builtin_prefetch(lines + 2 * (size_t)b->group_bytes + i * b->run_bytes, 1);
+            for (uint32_t i = 0; i < 128 * Q4_BLOCK_BYTES && first + 256 <= b->width; i += 64)
+                __builtin_prefetch(down + (first + 128) * row_bytes +
+                                   (size_t)g * 128 * Q4_BLOCK_BYTES + i);
+            for (uint32_t o = first; o < end; o++)
+                memcpy(base + 2 * (size_t)o, blocks + o * row_bytes, 2);
+            memset(base + 2 * (size_t)end, 0, 2 * (size_t)(first + 128 - end));
+            pack_down_lines(b, blocks, row_bytes, chunk, lines);
         }
-        if (b->scales_bytes != 0)
-            pack_down_group(b, down, g, base);
     }
+}
+
+// Rows of neurons, one to each run, from `at` in it.
+static void pack_neuron_rows(const stk_bundle *b, const uint8_t *rows, size_t at, uint8_t *packed)
+{
+    uint32_t blocks = b->width / 32;
+    for (uint32_t j = 0; j < b->ffn_width; j++) {
+        uint8_t *run = packed + (size_t)(j / 32) * b->group_bytes + b->scales_bytes +
+                       (size_t)(j % 32) * b->run_bytes;
+        pack_row_pair(rows + (size_t)j * blocks * Q4_BLOCK_BYTES, blocks, b->up_bytes, run + at);
+    }
+}
+
+void stk_bundle_pack_up(const stk_bundle *b, const void *up, void *packed)
+{
+    pack_neuron_rows(b, up, 0, packed);
+}
+
+void stk_bundle_pack_down(const stk_bundle *b, const void *down, void *packed)
+{
+    if (b->scales_bytes == 0)
+        pack_neuron_rows(b, down, b->up_bytes, packed);
+    else
+        pack_down(b, down, packed);
 }

@@ -77,7 +77,9 @@ typedef struct stk_bundle {
 
 stk_bundle stk_bundle_of(uint32_t width, uint32_t ffn_width, int transposed);
 uint64_t stk_bundle_bytes(const stk_bundle *bundle);
-// Builds a bundle from the file's up rows and down rows (either orientation).
-void stk_bundle_pack(const stk_bundle *bundle, const void *up, const void *down, void *packed);
+// Build a bundle from the file's up rows and its down rows (either orientation). Each writes its
+// own bytes of `packed`, so both may run at once.
+void stk_bundle_pack_up(const stk_bundle *bundle, const void *up, void *packed);
+void stk_bundle_pack_down(const stk_bundle *bundle, const void *down, void *packed);
 
 #endif

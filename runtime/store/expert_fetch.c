@@ -100,22 +100,26 @@ static int32_t take_slot(stk_expert_store *s, uint32_t entry)
     return victim;
 }
 
-static void plan_piece(const stk_expert_store *s, stk_load *load, int fd, uint64_t offset,
-                       uint64_t bytes, uint8_t *to)
+static stk_piece *plan_piece(const stk_expert_store *s, stk_load *load, int fd, uint64_t offset,
+                             uint64_t bytes, uint8_t *to)
 {
-    stk_piece *p = &load->pieces[load->piece_count];
     uint64_t unit = stk_model_file_is_direct(s->file) ? STK_DIRECT_ALIGN : 1;
-    uint64_t skip = offset % unit;
-    load->skip[load->piece_count++] = skip;
-    p->fd = fd;
-    p->from = offset - skip;
-    p->bytes_needed = skip + bytes;
-    p->bytes = (skip + bytes + unit - 1) / unit * unit;
-    p->to = to;
+    uint64_t skip = offset % unit, needed = skip + bytes;
+    stk_piece *p = &load->pieces[load->piece_count++];
+    *p = (stk_piece){.load = load,
+                     .fd = fd,
+                     .from = offset - skip,
+                     .bytes = (needed + unit - 1) / unit * unit,
+                     .bytes_needed = needed,
+                     .to = to,
+                     .skip = skip};
+    return p;
 }
 
 static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8_t *slot)
 {
+    // The slice that takes longest to pack comes first, and is packed while the others are read.
+    static const stk_expert_slice order[] = {STK_SLICE_DOWN, STK_SLICE_GATE, STK_SLICE_UP};
     const stk_model *m = s->model;
     uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
     if (load->from_sidecar) {
@@ -123,14 +127,14 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
                    s->layouts[layer].slot_bytes, slot);
         return;
     }
-    const stk_layer *l = &m->layers[layer];
-    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
     uint8_t *to = load->staging;
-    for (int i = 0; i < 3; i++) {
-        uint64_t bytes = tensors[i]->size_bytes / m->expert_count;
-        plan_piece(s, load, stk_model_file_fd(s->file, tensors[i]->file_index),
-                   tensors[i]->offset_bytes + expert * bytes, bytes, to);
-        to += (load->pieces[i].bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+    for (int i = 0; i < STK_SLICE_COUNT; i++) {
+        const stk_gguf_tensor *t = stk_expert_slice_tensor(&m->layers[layer], order[i]);
+        uint64_t bytes = t->size_bytes / m->expert_count;
+        stk_piece *p = plan_piece(s, load, stk_model_file_fd(s->file, t->file_index),
+                                  t->offset_bytes + expert * bytes, bytes, to);
+        p->slice = order[i];
+        to += (p->bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
     }
 }
 
@@ -243,7 +247,7 @@ bool stk_store_next_read(void *store, stk_read *out)
     pthread_mutex_lock(&s->lock);
     stk_load *load = choose_load(s);
     if (load) {
-        const stk_piece *p = &load->pieces[load->piece];
+        stk_piece *p = &load->pieces[load->piece];
         uint64_t left = p->bytes - load->piece_at, needed = p->bytes_needed - load->piece_at;
         uint64_t take = left < STK_READ_BYTES ? left : STK_READ_BYTES;
         *out = (stk_read){.fd = p->fd,
@@ -251,14 +255,16 @@ bool stk_store_next_read(void *store, stk_read *out)
                           .bytes_needed = (uint32_t)(needed < take ? needed : take),
                           .offset_bytes = p->from + load->piece_at,
                           .to = p->to + load->piece_at,
-                          .user = load};
+                          .user = p};
         load->piece_at += take;
         load->in_flight++;
+        p->in_flight++;
         s->stats.read_bytes += take;
         if (++s->in_flight > s->stats.inflight_peak)
             s->stats.inflight_peak = s->in_flight;
         if (load->piece_at == p->bytes) {
             load->piece_at = 0;
+            p->sealed = true;
             load->sealed = ++load->piece == load->piece_count;
         }
     }
@@ -266,24 +272,22 @@ bool stk_store_next_read(void *store, stk_read *out)
     return load != NULL;
 }
 
-// Turns what was read into a slot's layout, or checks it. 0, or an errno. Called without the lock:
-// a loading entry belongs to the I/O side.
-static int make_ready(stk_expert_store *s, const stk_load *load)
+// Called without the lock, as a loading entry belongs to the I/O side.
+static void pack_piece(stk_expert_store *s, const stk_piece *p)
 {
-    stk_entry *e = &s->entries[load->entry];
-    uint32_t layer = load->entry / s->model->expert_count;
-    uint8_t *slot = stk_store_slot(s, (uint32_t)e->slot);
-    if (load->from_sidecar) {
-        if (!e->verified && !stk_sidecar_verify(s->sidecar, load->entry, slot))
-            return EILSEQ;
-        e->verified = true;
-        return 0;
-    }
-    const uint8_t *slices[3];
-    for (int i = 0; i < 3; i++)
-        slices[i] = load->pieces[i].to + load->skip[i];
-    stk_expert_pack(&s->layouts[layer], slices[0], slices[1], slices[2], slot);
-    return 0;
+    uint32_t index = p->load->entry;
+    uint8_t *slot = stk_store_slot(s, (uint32_t)s->entries[index].slot);
+    stk_expert_pack_slice(&s->layouts[index / s->model->expert_count], p->slice, p->to + p->skip,
+                          slot);
+}
+
+// The first time an expert comes from the sidecar. 0, or EILSEQ. Called without the lock.
+static int verify(stk_expert_store *s, uint32_t index)
+{
+    stk_entry *e = &s->entries[index];
+    if (!e->verified)
+        e->verified = stk_sidecar_verify(s->sidecar, index, stk_store_slot(s, (uint32_t)e->slot));
+    return e->verified ? 0 : EILSEQ;
 }
 
 static void report(const stk_expert_store *s, const stk_load *load, const stk_read *r, int error)
@@ -336,22 +340,12 @@ static void publish(stk_expert_store *s, stk_load *load, int error)
     pthread_cond_broadcast(&s->arrived);
 }
 
-void stk_store_read_done(void *store, const stk_read *read, int error)
+// Every read of a load has come back.
+static void finish_load(stk_expert_store *s, stk_load *load)
 {
-    stk_expert_store *s = store;
-    stk_load *load = read->user;
-    pthread_mutex_lock(&s->lock);
-    s->in_flight--;
-    if (error != 0 && load->error == 0) {
-        load->error = error;
-        load->sealed = true; // no more reads for it
-        report(s, load, read, error);
-    }
-    bool last = --load->in_flight == 0 && load->sealed;
-    pthread_mutex_unlock(&s->lock);
-    if (!last)
-        return;
-    error = load->error != 0 ? load->error : make_ready(s, load);
+    int error = load->error;
+    if (error == 0 && load->from_sidecar)
+        error = verify(s, load->entry);
     pthread_mutex_lock(&s->lock);
     if (error != 0 && load->from_sidecar) {
         if (error == EILSEQ)
@@ -364,4 +358,28 @@ void stk_store_read_done(void *store, const stk_read *read, int error)
         publish(s, load, error);
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+void stk_store_read_done(void *store, const stk_read *read, int error)
+{
+    stk_expert_store *s = store;
+    stk_piece *piece = read->user;
+    stk_load *load = piece->load;
+    pthread_mutex_lock(&s->lock);
+    s->in_flight--;
+    if (error != 0 && load->error == 0) {
+        load->error = error;
+        load->sealed = true; // no more reads for it
+        report(s, load, read, error);
+    }
+    bool packs = --piece->in_flight == 0 && piece->sealed && !load->from_sidecar &&
+                 load->error == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (packs)
+        pack_piece(s, piece);
+    pthread_mutex_lock(&s->lock);
+    bool last = --load->in_flight == 0 && load->sealed;
+    pthread_mutex_unlock(&s->lock);
+    if (last)
+        finish_load(s, load);
 }

@@ -45,15 +45,54 @@ stk_expert stk_expert_at(const stk_expert_layout *layout, const uint8_t *slot)
     return e;
 }
 
-void stk_expert_pack(const stk_expert_layout *l, const void *gate, const void *up, const void *down,
-                     uint8_t *slot)
+void stk_expert_pack_slice(const stk_expert_layout *l, stk_expert_slice which, const void *source,
+                           uint8_t *slot)
 {
-    stk_dense_pack(l->gate.type, l->gate.format, l->gate.rows, l->gate.cols, 0, l->gate.rows, gate,
-                   slot);
-    if (l->bundle.group_bytes != 0) {
-        stk_bundle_pack(&l->bundle, up, down, slot + l->up_at);
+    switch (which) {
+    case STK_SLICE_GATE:
+        stk_dense_pack(l->gate.type, l->gate.format, l->gate.rows, l->gate.cols, 0, l->gate.rows,
+                       source, slot);
+        return;
+    case STK_SLICE_UP:
+        if (l->bundle.group_bytes != 0)
+            stk_bundle_pack_up(&l->bundle, source, slot + l->up_at);
+        else
+            memcpy(slot + l->up_at, source,
+                   l->up.rows * stk_type_row_bytes(l->up.type, l->up.cols));
+        return;
+    case STK_SLICE_DOWN:
+        if (l->bundle.group_bytes != 0)
+            stk_bundle_pack_down(&l->bundle, source, slot + l->down_at);
+        else
+            memcpy(slot + l->down_at, source,
+                   l->down.rows * stk_type_row_bytes(l->down.type, l->down.cols));
+        return;
+    case STK_SLICE_COUNT:
         return;
     }
-    memcpy(slot + l->up_at, up, l->up.rows * stk_type_row_bytes(l->up.type, l->up.cols));
-    memcpy(slot + l->down_at, down, l->down.rows * stk_type_row_bytes(l->down.type, l->down.cols));
+}
+
+const stk_gguf_tensor *stk_expert_slice_tensor(const stk_layer *layer, stk_expert_slice which)
+{
+    return which == STK_SLICE_GATE ? layer->gate_experts
+           : which == STK_SLICE_UP ? layer->up_experts
+                                   : layer->down_experts;
+}
+
+stk_status stk_expert_read(const stk_model_file *file, const stk_model *model,
+                           const stk_expert_layout *layout, uint32_t index, uint8_t *buffer,
+                           uint8_t *slot)
+{
+    const stk_layer *layer = &model->layers[index / model->expert_count];
+    uint32_t expert = index % model->expert_count;
+    for (int i = 0; i < STK_SLICE_COUNT; i++) {
+        stk_expert_slice which = (stk_expert_slice)i;
+        const stk_gguf_tensor *t = stk_expert_slice_tensor(layer, which);
+        uint64_t bytes = t->size_bytes / model->expert_count;
+        stk_status status = stk_model_file_read(file, t, expert * bytes, bytes, buffer);
+        if (status != STK_OK)
+            return status;
+        stk_expert_pack_slice(layout, which, buffer, slot);
+    }
+    return STK_OK;
 }

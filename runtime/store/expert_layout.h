@@ -8,6 +8,7 @@
 #include "model/matrix.h"
 #include "model/model.h"
 #include "store/expert_store.h"
+#include "store/model_file.h"
 
 typedef struct stk_expert_layout {
     stk_matrix gate, up, down; // data is NULL
@@ -22,8 +23,26 @@ stk_expert_layout stk_expert_layout_of(const stk_model *model, const stk_layer *
 // The expert in `slot`.
 stk_expert stk_expert_at(const stk_expert_layout *layout, const uint8_t *slot);
 
-// Fills `slot` from the file's gate, up and down slices of one expert.
-void stk_expert_pack(const stk_expert_layout *layout, const void *gate, const void *up,
-                     const void *down, uint8_t *slot);
+// What the file has of an expert.
+typedef enum stk_expert_slice {
+    STK_SLICE_GATE,
+    STK_SLICE_UP,
+    STK_SLICE_DOWN,
+    STK_SLICE_COUNT
+} stk_expert_slice;
+
+// Puts one of the file's slices of an expert into its place in `slot`. Each writes its own bytes,
+// so slices of one expert may be packed at once.
+void stk_expert_pack_slice(const stk_expert_layout *layout, stk_expert_slice which,
+                           const void *source, uint8_t *slot);
+
+// The tensor that holds this slice of all experts of a layer.
+const stk_gguf_tensor *stk_expert_slice_tensor(const stk_layer *layer, stk_expert_slice which);
+
+// Reads expert `index` (layer * expert_count + expert) slice by slice into `buffer`, which holds
+// the largest, and packs it into `slot`. STK_IO.
+STK_CHECKED stk_status stk_expert_read(const stk_model_file *file, const stk_model *model,
+                                       const stk_expert_layout *layout, uint32_t index,
+                                       uint8_t *buffer, uint8_t *slot);
 
 #endif

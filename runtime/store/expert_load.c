@@ -11,24 +11,6 @@ typedef struct load_all_job {
     atomic_int status;
 } load_all_job;
 
-static stk_status load_expert(stk_expert_store *s, uint32_t index, uint8_t *buffer)
-{
-    uint32_t layer = index / s->model->expert_count, expert = index % s->model->expert_count;
-    const stk_layer *l = &s->model->layers[layer];
-    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
-    const uint8_t *slices[3];
-    for (int i = 0; i < 3; i++) {
-        uint64_t bytes = tensors[i]->size_bytes / s->model->expert_count;
-        stk_status status = stk_model_file_read(s->file, tensors[i], expert * bytes, bytes, buffer);
-        if (status != STK_OK)
-            return status;
-        slices[i] = buffer;
-        buffer += bytes;
-    }
-    stk_expert_pack(&s->layouts[layer], slices[0], slices[1], slices[2], stk_store_slot(s, index));
-    return STK_OK;
-}
-
 static void load_all_worker(stk_worker *worker, void *argument)
 {
     load_all_job *job = argument;
@@ -44,7 +26,9 @@ static void load_all_worker(stk_worker *worker, void *argument)
             atomic_store(&job->status, STK_CANCELLED);
         if (atomic_load(&job->status) != STK_OK)
             break;
-        stk_status status = load_expert(s, index, buffer);
+        stk_status status = stk_expert_read(s->file, s->model,
+                                            &s->layouts[index / s->model->expert_count], index,
+                                            buffer, stk_store_slot(s, index));
         if (status != STK_OK)
             atomic_store(&job->status, (int)status);
         uint32_t loaded = atomic_fetch_add(&job->loaded, 1) + 1;

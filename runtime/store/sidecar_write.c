@@ -117,22 +117,11 @@ static uint32_t resume_count(writer *w)
 static stk_status pack_one(writer *w, uint32_t index)
 {
     const stk_model *m = w->model;
-    uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
-    const stk_layer *l = &m->layers[layer];
-    const stk_gguf_tensor *tensors[3] = {l->gate_experts, l->up_experts, l->down_experts};
-    const uint8_t *slices[3];
-    uint8_t *to = w->source;
-    for (int i = 0; i < 3; i++) {
-        uint64_t bytes = tensors[i]->size_bytes / m->expert_count;
-        stk_status status = stk_model_file_read(w->file, tensors[i], expert * bytes, bytes, to);
-        if (status != STK_OK)
-            return status;
-        slices[i] = to;
-        to += bytes;
-    }
-    stk_expert_layout layout = stk_expert_layout_of(m, l);
+    stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[index / m->expert_count]);
     memset(w->slot, 0, layout.slot_bytes);
-    stk_expert_pack(&layout, slices[0], slices[1], slices[2], w->slot);
+    stk_status status = stk_expert_read(w->file, m, &layout, index, w->source, w->slot);
+    if (status != STK_OK)
+        return status;
     w->checksums[index] = XXH3_64bits(w->slot, layout.slot_bytes);
     return write_at(w, w->slot, layout.slot_bytes, offset_of(w, index));
 }

@@ -3,7 +3,7 @@
 //   entry: an expert of a layer. In at most one queue; owns at most one slot.
 //   slot:  room for one expert. Free, or owned by an entry that is loading or ready.
 //   A load is cut into reads of READ_BYTES, handed out by urgency; the GGUF's three slices go
-//   through a staging buffer and are packed when they are all there.
+//   through a staging buffer, and each is packed when it is there.
 #ifndef STK_STORE_STORE_IMPL_H
 #define STK_STORE_STORE_IMPL_H
 
@@ -17,7 +17,6 @@
 enum {
     STK_STAGING_COUNT = 6,
     STK_READ_BYTES = 512 << 10,
-    STK_PIECES_MAX = 3,
     STK_NONE = -1,
 };
 
@@ -29,13 +28,18 @@ typedef enum stk_entry_state {
     STK_ENTRY_FAILED,
 } stk_entry_state;
 
-// A contiguous read of a load.
+// What a load reads in one run: a packed expert, or one of the GGUF's slices.
 typedef struct stk_piece {
+    struct stk_load *load;
+    stk_expert_slice slice; // of the GGUF's
+    uint32_t in_flight;
+    bool sealed; // every read of it was handed out
     int fd;
     uint64_t from;         // file offset, aligned when direct
     uint64_t bytes;        // aligned likewise
     uint64_t bytes_needed; // up to the last byte that matters
     uint8_t *to;
+    uint64_t skip; // in `to`: where what matters starts
 } stk_piece;
 
 // A load in progress; there are STK_STAGING_COUNT.
@@ -45,12 +49,11 @@ typedef struct stk_load {
     uint32_t entry;
     uint32_t piece_count, piece;
     uint64_t piece_at;
-    uint32_t in_flight;
+    uint32_t in_flight; // reads whose bytes are not yet in the slot as they should be
     int error;
     bool from_sidecar;
-    stk_piece pieces[STK_PIECES_MAX];
-    uint64_t skip[STK_PIECES_MAX]; // of staging: where each slice starts
-    uint8_t *staging;              // NULL: straight into the slot
+    stk_piece pieces[STK_SLICE_COUNT];
+    uint8_t *staging; // NULL: straight into the slot
 } stk_load;
 
 typedef struct stk_entry {

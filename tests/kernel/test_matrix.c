@@ -68,7 +68,8 @@ static void check_bundle(uint32_t width, uint32_t ffn, int transposed, uint64_t 
                                : random_rows(q4, width, ffn, seed);
     uint8_t *packed = test_alloc(stk_bundle_bytes(&b) + 1);
     packed[stk_bundle_bytes(&b)] = 0x5c;
-    stk_bundle_pack(&b, up, down, packed);
+    stk_bundle_pack_up(&b, up, packed);
+    stk_bundle_pack_down(&b, down, packed);
     assert_int_equal(packed[stk_bundle_bytes(&b)], 0x5c);
     stk_matrix plain_up = {q4, STK_FORMAT_ROWS, ffn, width, up};
     stk_matrix bundle_up = plain_up, bundle_down, plain_down;

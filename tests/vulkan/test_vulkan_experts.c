@@ -36,7 +36,9 @@ static void open_fixture(fixture *f, uint32_t width, uint32_t ffn, bool transpos
                 memset(gate + b * 18, 0, 2);
         f->slots[i] = stk_pages_alloc(f->layout.slot_bytes);
         assert_non_null(f->slots[i]);
-        stk_expert_pack(&f->layout, gate, up, down, f->slots[i]);
+        stk_expert_pack_slice(&f->layout, STK_SLICE_GATE, gate, f->slots[i]);
+        stk_expert_pack_slice(&f->layout, STK_SLICE_UP, up, f->slots[i]);
+        stk_expert_pack_slice(&f->layout, STK_SLICE_DOWN, down, f->slots[i]);
         free(gate);
         free(up);
         free(down);

@@ -15,6 +15,7 @@ struct stk_cluster {
     MPI_Comm messages, pulses; // duplicates, so that neither sees the other's traffic
     uint32_t rank, count, ranks_here;
     char (*hosts)[STK_CLUSTER_HOST_BYTES];
+    uint32_t *turns; // [count]: ranks before it on its machine
 
     // Messages: slot i is in use while its request is not MPI_REQUEST_NULL.
     size_t message_bytes;
@@ -23,7 +24,7 @@ struct stk_cluster {
     MPI_Request out[STK_CLUSTER_BUFFERS], in[STK_CLUSTER_BUFFERS];
     uint32_t next_out, next_in;
     bool in_hand; // in[next_in - 1]'s buffer is the caller's until the next receive
-    MPI_Request bulk;
+    MPI_Request bulks[STK_CLUSTER_BULKS_MAX];
 
     // The pulse: its own thread. Times are of the monotonic clock.
     pthread_t thread;

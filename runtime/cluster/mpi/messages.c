@@ -189,18 +189,19 @@ void stk_cluster_bulk_send(stk_cluster *c, uint32_t to, const void *data, size_t
     wait_for(c, &request, "sending", MPI_STATUS_IGNORE);
 }
 
-void stk_cluster_bulk_expect(stk_cluster *c, uint32_t from, void *data, size_t size)
+void stk_cluster_bulk_expect(stk_cluster *c, uint32_t slot, uint32_t from, void *data, size_t size)
 {
-    assert(c->bulk == MPI_REQUEST_NULL && size <= INT_MAX);
-    int code = MPI_Irecv(data, (int)size, MPI_BYTE, (int)from, TAG_BULK, c->messages, &c->bulk);
+    assert(slot < STK_CLUSTER_BULKS_MAX && c->bulks[slot] == MPI_REQUEST_NULL && size <= INT_MAX);
+    int code = MPI_Irecv(data, (int)size, MPI_BYTE, (int)from, TAG_BULK, c->messages,
+                         &c->bulks[slot]);
     stk_cluster_check(c, code, "receiving");
 }
 
-stk_status stk_cluster_bulk_arrived(stk_cluster *c, size_t size)
+stk_status stk_cluster_bulk_arrived(stk_cluster *c, uint32_t slot, size_t size)
 {
     MPI_Status from;
     int count = 0;
-    wait_for(c, &c->bulk, "receiving", &from);
+    wait_for(c, &c->bulks[slot], "receiving", &from);
     MPI_Get_count(&from, MPI_BYTE, &count);
     if ((size_t)count != size)
         return stk_fail(c->log, STK_FORMAT, "rank %d on %s sent %d bytes, %zu were expected",
@@ -208,10 +209,10 @@ stk_status stk_cluster_bulk_arrived(stk_cluster *c, size_t size)
     return STK_OK;
 }
 
-void stk_cluster_bulk_forget(stk_cluster *c)
+void stk_cluster_bulk_forget(stk_cluster *c, uint32_t slot)
 {
-    if (c->bulk == MPI_REQUEST_NULL)
+    if (c->bulks[slot] == MPI_REQUEST_NULL)
         return;
-    MPI_Cancel(&c->bulk);
-    MPI_Wait(&c->bulk, MPI_STATUS_IGNORE);
+    MPI_Cancel(&c->bulks[slot]);
+    MPI_Wait(&c->bulks[slot], MPI_STATUS_IGNORE);
 }
