@@ -56,6 +56,8 @@ static inline v16 v_exp(v16 x)
 
 // Positions that are turned into floats together, for all queries that see them.
 enum { ATTEND_BLOCK = 16 };
+// How many blocks ahead lines are asked for into L1 and into L2; nearer does not fill L2's queue.
+enum { ATTEND_NEAR = 1, ATTEND_FAR = 2 };
 
 // What attention reads, in order: keys of the segment's positions, their values, and the next
 // segment, which starts with its keys.
@@ -85,9 +87,8 @@ static inline const char *stream_at_v16(const stream_v16 *s, uint32_t index)
 // to overlap.
 static inline void prefetch_v16(const stream_v16 *s, uint32_t index, uint32_t part, uint32_t count)
 {
-    enum { NEAR = 1, FAR = 2 }; // blocks; nearer than FAR does not fill L2's queue
-    const char *near_rows = stream_at_v16(s, index + NEAR);
-    const char *far_rows = stream_at_v16(s, index + FAR);
+    const char *near_rows = stream_at_v16(s, index + ATTEND_NEAR);
+    const char *far_rows = stream_at_v16(s, index + ATTEND_FAR);
     uint32_t lines = ATTEND_BLOCK * s->head_dim / 32;
     for (uint32_t i = lines * part / count; i < lines * (part + 1) / count; i++) {
         __builtin_prefetch(near_rows + 64 * (size_t)i, 0, 3);

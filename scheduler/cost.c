@@ -15,20 +15,24 @@ enum {
     PHASES_PER_LAYER = 8,
     READ_BYTES = 512 << 10,
 };
-static const double DENSE_EFFICIENCY = 0.95;  // of plain streaming, by long rows
-static const double GATE_EFFICIENCY = 0.75;   // likewise, but an expert is soon over
-static const double SPARSE_EFFICIENCY = 0.60; // by runs of a neuron each
-static const double FEW_EFFICIENCY = 0.35;    // when a few rows take turns with an expert
-static const double DISK_EFFICIENCY = 1.12;   // of 1 MiB reads, 8 at a time: ours are more at once
+// Of plain streaming, by the products of one row: each is over after a few MB and begins anew. The
+// head alone is long enough for that not to count.
+static const double DENSE_EFFICIENCY = 0.95;
+static const double FEW_EFFICIENCY = 0.35;  // of reads in runs, when a few rows take turns
+static const double DISK_EFFICIENCY = 1.12; // of 1 MiB reads, 8 at a time: ours are more at once
 static const double ATTEND_EFFICIENCY = 0.60;
-static const double ATTEND_RATE_SHARE = 0.14; // of the integer rate: floats
+// Of the integer rates of one row and of many: attention computes in floats.
+static const double ATTEND_ONE_SHARE = 0.20, ATTEND_MANY_SHARE = 0.14;
 // Of the rate of many rows from the cache: a prompt's activations come from farther away.
-static const double DENSE_RATE_SHARE = 0.57, EXPERT_RATE_SHARE = 0.52;
+static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
+static const double READ_BEGIN_S = 45e-6; // a worker's time to hand an expert's read to the system
+static const double PAGES_BYTES_PER_S = 1.2e9; // taking fresh memory: the kernel clears it
 
-double stk_cost_bandwidth(const stk_plan_machine *m, double workers)
+// Bytes per second that so many workers read from all nodes' memory together.
+static double bandwidth(const stk_plan_machine *m, double workers, bool in_runs)
 {
     double sum = 0, one = 0;
     uint32_t cores = 0;
@@ -36,12 +40,13 @@ double stk_cost_bandwidth(const stk_plan_machine *m, double workers)
         cores += m->nodes[i].core_count;
     for (uint32_t i = 0; i < m->node_count; i++) {
         const stk_plan_node *n = &m->nodes[i];
+        double all = in_runs ? n->runs_bytes_per_s : n->read_bytes_per_s;
+        double each = in_runs ? n->one_runs_bytes_per_s : n->one_bytes_per_s;
         double share = n->core_count ? workers * n->core_count / cores : workers;
-        double reach = share * n->one_bytes_per_s;
-        sum += reach < n->read_bytes_per_s ? reach : n->read_bytes_per_s;
-        one = n->core_count && n->one_bytes_per_s > one ? n->one_bytes_per_s : one;
+        sum += fmin(share * each, all);
+        one = n->core_count ? fmax(one, each) : one;
     }
-    return sum < workers * one ? sum : workers * one;
+    return fmin(sum, workers * one);
 }
 
 // Workers that have something to do while `pieces` are handed out.
@@ -60,36 +65,24 @@ static double macs_per_s(const stk_plan_machine *m, double rows, double many_sha
     return 1 / per_mac;
 }
 
-typedef struct cost {
-    const stk_plan_machine *machine;
-    const stk_plan_model *model;
-    const stk_plan_choices *choices;
-    double rows;
-    stk_plan_cost *out;
-} cost;
+// What a stage does: per layer it is handed out in `pieces`, `rows` rows at a time.
+typedef struct work {
+    double bytes, macs, pieces, rows;
+    double efficiency; // of the bandwidth
+    double many_share; // of the rate of many rows
+    bool in_runs;      // short ones; kernels load and multiply in turns then
+} work;
 
-// Adds a stage whose work is handed out in `pieces` (per layer) `rows` rows at a time.
-static void add(const cost *c, stk_stage stage, double bytes, double macs, double pieces,
-                double rows, double efficiency, double many_share)
+static void add(const stk_cost_pass *c, stk_stage stage, work w)
 {
     stk_plan_stage *s = &c->out->stages[stage];
-    double busy = busy_workers(pieces, c->choices->worker_count);
-    double by_bytes = bytes / (stk_cost_bandwidth(c->machine, busy) * efficiency);
-    double by_macs = macs / (busy * macs_per_s(c->machine, rows, many_share));
-    s->bytes = bytes;
-    s->macs = macs;
-    // Kernels for a few dozen rows of an expert load its weights and multiply in turns.
-    bool takes_turns = c->rows > 1 && stage >= STK_STAGE_GATE && stage <= STK_STAGE_DOWN;
-    s->seconds = takes_turns ? by_bytes + by_macs : by_bytes > by_macs ? by_bytes : by_macs;
+    double busy = busy_workers(w.pieces, c->choices->worker_count);
+    double by_bytes = w.bytes / (bandwidth(c->machine, busy, w.in_runs) * w.efficiency);
+    double by_macs = w.macs / (busy * macs_per_s(c->machine, w.rows, w.many_share));
+    s->bytes = w.bytes;
+    s->macs = w.macs;
+    s->seconds = w.in_runs ? by_bytes + by_macs : fmax(by_bytes, by_macs);
     s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
-}
-
-static double experts_on_gpus(const stk_plan_choices *choices, uint32_t gpu_count)
-{
-    double sum = 0;
-    for (uint32_t g = 0; g < gpu_count; g++)
-        sum += choices->gpu_experts[g];
-    return sum;
 }
 
 double stk_cost_positions(const stk_plan_model *m, double position)
@@ -98,33 +91,49 @@ double stk_cost_positions(const stk_plan_model *m, double position)
     return (m->layer_count - m->windowed_layers) * position + m->windowed_layers * windowed;
 }
 
-static void add_dense(const cost *c, double position)
+static void add_dense(const stk_cost_pass *c, double position)
 {
     const stk_plan_model *m = c->model;
     double layers = m->layer_count, rows = c->rows;
-    double pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE);
-    add(c, STK_STAGE_PROJECT, layers * (double)m->attention_bytes,
-        rows * layers * (double)m->attention_macs, pieces, rows, DENSE_EFFICIENCY,
-        DENSE_RATE_SHARE);
     double seen = stk_cost_positions(m, position);
-    add(c, STK_STAGE_ATTEND, seen * m->kv_position_bytes,
-        rows * seen * (double)m->attend_macs / ATTEND_RATE_SHARE, 4 * c->choices->worker_count,
-        rows, ATTEND_EFFICIENCY, 1);
-    add(c, STK_STAGE_HEAD, (double)m->head_bytes, (double)m->head_macs,
-        (double)m->head_macs / m->width / ROWS_PER_TAKE, 1, DENSE_EFFICIENCY, 1);
+    double here = 1 - c->choices->gpu_layers / layers; // the others' are a GPU's
+    add(c, STK_STAGE_PROJECT,
+        (work){.bytes = here * layers * (double)m->attention_bytes,
+               .macs = here * rows * layers * (double)m->attention_macs,
+               .pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE),
+               .rows = rows,
+               .efficiency = DENSE_EFFICIENCY,
+               .many_share = DENSE_RATE_SHARE});
+    add(c, STK_STAGE_ATTEND,
+        (work){.bytes = here * seen * m->kv_position_bytes,
+               .macs = here * rows * seen * (double)m->attend_macs /
+                       (rows > 1 ? ATTEND_MANY_SHARE : ATTEND_ONE_SHARE),
+               .pieces = 4 * c->choices->worker_count,
+               .rows = rows,
+               .efficiency = ATTEND_EFFICIENCY,
+               .many_share = 1});
+    double head = !c->choices->gpu_head;
+    add(c, STK_STAGE_HEAD,
+        (work){.bytes = head * (double)m->head_bytes,
+               .macs = head * (double)m->head_macs,
+               .pieces = (double)m->head_macs / m->width / ROWS_PER_TAKE,
+               .rows = 1,
+               .efficiency = 1,
+               .many_share = 1});
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
-    double work = elements * ROW_ELEMENT_S * rows / busy_workers(rows, c->choices->worker_count);
+    double own = elements * ROW_ELEMENT_S * rows / busy_workers(rows, c->choices->worker_count);
     double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s *
                   (c->choices->worker_count > 1);
     s->bytes = 4 * elements * rows;
-    s->seconds = work + meet;
-    s->limit = meet > work ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
+    s->seconds = own + meet;
+    s->limit = meet > own ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
+    stk_plan_gpu_dense_add(c, seen);
 }
 
 // Experts [from, to) in the order of use on the CPU: gate, up and down.
-static void add_experts(const cost *c, double from, double to)
+static void add_experts(const stk_cost_pass *c, double from, double to)
 {
     const stk_plan_model *m = c->model;
     double touched = stk_skew_touched(&m->skew, from, to, (uint32_t)c->rows);
@@ -139,58 +148,23 @@ static void add_experts(const cost *c, double from, double to)
     // Of several rows each wakes neurons of its own.
     double awake = active < 1 ? 1 - pow(1 - active, each < 1 ? 1 : each) : 1;
     double macs = (double)m->ffn_width * m->width;
-    double tile = is_split ? 1 : each < EXPERT_TILE ? each : EXPERT_TILE;
+    double filled = each / (each + TILE_WASTE_ROWS);
     bool is_few = !is_split && active < 1;
-    double filled = is_split ? 1 : each / (each + TILE_WASTE_ROWS);
-    double share = EXPERT_RATE_SHARE * filled;
-    add(c, STK_STAGE_GATE, touched * (double)m->gate_bytes, pairs * macs, pieces, tile,
-        is_few ? FEW_EFFICIENCY : GATE_EFFICIENCY, share);
-    double inner = active < 1 ? 1 : tile;
-    double efficiency = is_few ? FEW_EFFICIENCY : active < 1 ? SPARSE_EFFICIENCY : GATE_EFFICIENCY;
-    add(c, STK_STAGE_UP, touched * awake * (double)m->up_bytes, pairs * active * macs, pieces,
-        inner, efficiency, share);
-    add(c, STK_STAGE_DOWN, touched * awake * (double)m->down_bytes, pairs * active * macs, pieces,
-        inner, efficiency, share);
-}
-
-// Seconds of the experts that GPUs compute; they work at the same time.
-static double gpu_seconds(const cost *c, double *from)
-{
-    const stk_plan_model *m = c->model;
-    double slowest = 0, first = 0;
-    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
-        const stk_plan_gpu *gpu = &c->machine->gpus[g];
-        double to = first + c->choices->gpu_experts[g];
-        if (c->choices->gpu_experts[g] == 0)
-            continue;
-        double touched = stk_skew_touched(&m->skew, first, to, (uint32_t)c->rows);
-        double pairs = c->rows * m->layer_count * m->expert_used_count *
-                       stk_skew_share(&m->skew, first, to);
-        double active = c->rows > PAIRS_SPLIT_MAX ? 1 : m->active_fraction;
-        double bytes = touched *
-                       ((double)m->gate_bytes + active * (double)(m->up_bytes + m->down_bytes));
-        double macs = pairs * (double)m->ffn_width * m->width * (1 + 2 * active);
-        double by_bytes = bytes / gpu->read_bytes_per_s, by_macs = macs / gpu->operations_per_s;
-        double seconds = (by_bytes > by_macs ? by_bytes : by_macs) + m->layer_count * gpu->submit_s;
-        slowest = seconds > slowest ? seconds : slowest;
-        first = to;
-    }
-    *from = first;
-    return slowest;
-}
-
-// An integrated GPU takes its bytes from the CPU's bandwidth: nothing is gained by bytes.
-static double shared_seconds(const cost *c)
-{
-    double first = 0, bytes = 0;
-    for (uint32_t g = 0; g < c->machine->gpu_count; g++) {
-        double to = first + c->choices->gpu_experts[g];
-        if (c->machine->gpus[g].is_integrated)
-            bytes += stk_skew_touched(&c->model->skew, first, to, (uint32_t)c->rows) *
-                     (double)(c->model->gate_bytes);
-        first = to;
-    }
-    return bytes / stk_cost_bandwidth(c->machine, c->choices->worker_count);
+    work gate = {.bytes = touched * (double)m->gate_bytes,
+                 .macs = pairs * macs,
+                 .pieces = pieces,
+                 .rows = is_split ? 1 : fmin(each, EXPERT_TILE),
+                 .efficiency = is_few ? FEW_EFFICIENCY : 1,
+                 .many_share = EXPERT_RATE_SHARE * (is_split ? 1 : filled),
+                 .in_runs = true};
+    add(c, STK_STAGE_GATE, gate);
+    work inner = gate;
+    inner.rows = active < 1 ? 1 : gate.rows;
+    inner.macs = pairs * active * macs;
+    inner.bytes = touched * awake * (double)m->up_bytes;
+    add(c, STK_STAGE_UP, inner);
+    inner.bytes = touched * awake * (double)m->down_bytes;
+    add(c, STK_STAGE_DOWN, inner);
 }
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
@@ -207,10 +181,16 @@ static double experts_seconds(const stk_plan_cost *out)
            out->stages[STK_STAGE_DOWN].seconds;
 }
 
+static double experts_bytes(const stk_plan_cost *out)
+{
+    return out->stages[STK_STAGE_GATE].bytes + out->stages[STK_STAGE_UP].bytes +
+           out->stages[STK_STAGE_DOWN].bytes;
+}
+
 // What reading adds to `compute` seconds of all layers. Of a layer's misses those that were guessed
 // are read during the layers before; the others start with the layer's attention, and what is in
 // memory is computed first. The disk can do no more than its bandwidth.
-static void add_disk(const cost *c, double gpu_first, double before_route, double compute)
+static void add_disk(const stk_cost_pass *c, double gpu_first, double before_route, double compute)
 {
     const stk_plan_model *m = c->model;
     double ranks = c->choices->rank_count > 1 ? c->choices->rank_count : 1;
@@ -223,6 +203,9 @@ static void add_disk(const cost *c, double gpu_first, double before_route, doubl
     c->out->hit_rate = wanted > 0 ? 1 - missed / wanted : 1;
     if (!(missed > 0))
         return;
+    // One worker does it, between router and attention, while the others wait for it.
+    c->out->stages[STK_STAGE_ATTEND].seconds += missed * READ_BEGIN_S;
+    compute += missed * READ_BEGIN_S;
     uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
     depth = depth > STK_PLAN_GUESS_MAX ? STK_PLAN_GUESS_MAX : depth;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
@@ -263,7 +246,7 @@ static void sum_up(stk_plan_cost *out)
 }
 
 // The way through the ranks, one after the other.
-static void add_hops(const cost *c)
+static void add_hops(const stk_cost_pass *c)
 {
     uint32_t hops = c->choices->rank_count > 1 ? c->choices->rank_count - 1 : 0;
     if (hops == 0)
@@ -280,25 +263,27 @@ static void cost_pass(const stk_plan_machine *machine, const stk_plan_model *mod
 {
     memset(out, 0, sizeof *out);
     out->rows = rows;
-    const cost c = {machine, model, choices, rows, out};
-    double first, shared = 0;
-    double on_gpu = gpu_seconds(&c, &first);
+    const stk_cost_pass c = {machine, model, choices, rows, out};
+    const stk_plan_gpu_experts_cost gpu = stk_plan_gpu_experts(&c);
     add_dense(&c, position + (rows - 1) / 2.0 + 1);
-    add_experts(&c, first, model->skew.experts);
-    if (experts_on_gpus(choices, machine->gpu_count) > 0)
-        shared = shared_seconds(&c);
-    // The CPU's experts and the GPU's at once: the slower counts, as the gate's.
-    double on_cpu = experts_seconds(out) + shared;
-    if (on_gpu > on_cpu) {
-        out->stages[STK_STAGE_GATE].seconds += on_gpu - on_cpu + shared;
-        out->stages[STK_STAGE_GATE].limit = STK_LIMIT_GPU;
-    } else {
-        out->stages[STK_STAGE_GATE].seconds += shared;
+    add_experts(&c, gpu.count, model->skew.experts);
+    // The cores' experts and the GPUs' at once: what the slower adds counts as the gate's. What
+    // shares the host's memory shares its bandwidth.
+    double on_cpu = experts_seconds(out), shared = 0;
+    if (gpu.shared_bytes > 0)
+        shared = (gpu.shared_bytes + experts_bytes(out)) /
+                 bandwidth(machine, machine->worker_max, false);
+    double longest = fmax(gpu.seconds, shared);
+    if (longest > on_cpu || gpu.stolen_s > 0) {
+        out->stages[STK_STAGE_GATE].seconds += fmax(longest - on_cpu, 0) + gpu.stolen_s;
+        out->stages[STK_STAGE_GATE].limit = longest > shared || gpu.stolen_s > 0
+                                                ? STK_LIMIT_GPU
+                                                : STK_LIMIT_BANDWIDTH;
     }
     double before = out->stages[STK_STAGE_PROJECT].seconds * 0.6, compute = 0;
     for (int i = 0; i < STK_STAGE_COUNT; i++)
         compute += i == STK_STAGE_HEAD ? 0 : out->stages[i].seconds;
-    add_disk(&c, first, before, compute);
+    add_disk(&c, gpu.count, before, compute);
     add_hops(&c);
     sum_up(out);
 }
@@ -314,6 +299,40 @@ void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *mod
                       stk_plan_cost *out)
 {
     cost_pass(machine, model, choices, rows, position, out);
+}
+
+double stk_cost_taking_s(const stk_plan_model *m, uint32_t workers, uint32_t rows)
+{
+    return (double)(rows * m->session_row_bytes + workers * m->session_worker_bytes) /
+           PAGES_BYTES_PER_S;
+}
+
+void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
+                     stk_plan_cost *out)
+{
+    stk_plan_cost pass, all = {.rows = tokens};
+    for (uint32_t at = 0, rows; at < tokens; at += rows) {
+        rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;
+        cost_pass(machine, model, choices, rows, position + at, &pass);
+        for (int i = 0; i < STK_STAGE_COUNT; i++) {
+            all.stages[i].bytes += pass.stages[i].bytes;
+            all.stages[i].macs += pass.stages[i].macs;
+            all.stages[i].seconds += pass.stages[i].seconds;
+            all.stages[i].limit = pass.stages[i].limit;
+        }
+        all.disk_bytes += pass.disk_bytes;
+        all.hit_rate += pass.hit_rate * rows / tokens;
+    }
+    all.stages[STK_STAGE_HEAD] = pass.stages[STK_STAGE_HEAD];
+    if (position == 0) {
+        double keys = stk_cost_positions(model, tokens) * model->kv_position_bytes;
+        uint32_t rows = tokens < choices->batch_rows ? tokens : choices->batch_rows;
+        all.stages[STK_STAGE_ROWS].seconds +=
+            stk_cost_taking_s(model, choices->worker_count, rows) + keys / PAGES_BYTES_PER_S;
+    }
+    sum_up(&all);
+    *out = all;
 }
 
 const char *stk_limit_kind_name(stk_limit_kind kind)

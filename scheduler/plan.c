@@ -7,10 +7,9 @@
 #include "scheduler/cost_impl.h"
 #include "scheduler/split.h"
 
-enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64, GPU_STEPS = 10 };
+enum { PROMPT_DEFAULT = 512, NEW_DEFAULT = 256, CANDIDATES_MAX = 64 };
 enum { LAYERS_MAX = STK_SPLIT_LAYERS_MAX };
 enum { EXHAUSTIVE_MAX = 20000, INFLIGHT_MIN = 8, INFLIGHT_MAX = 64 };
-static const double PAGES_BYTES_PER_S = 2e9; // taking fresh memory: the kernel clears it
 
 static const uint32_t batches[] = {16, 32, 64, 128, 256, 512, 1024, 2048};
 
@@ -22,12 +21,13 @@ typedef struct search {
     uint32_t workers[CANDIDATES_MAX], worker_count;
     uint32_t batches[CANDIDATES_MAX], batch_count;
     uint32_t guesses[STK_PLAN_GUESS_MAX + 1], guess_count;
-    uint32_t gpu_steps; // 0..gpu_steps tenths of what the GPUs may take
+    uint32_t dense_steps, expert_steps; // 0..: what GPUs take of either
     uint32_t inflight;
     stk_plan_choices last; // tried, but for its guesses
     double last_prompt_seconds;
     stk_plan_choices best;
     double best_seconds;
+    uint32_t best_at[4];  // indexes: workers, batches, guesses, share of the GPUs
     uint64_t least_bytes; // of what did not fit
     uint32_t tried;
 } search;
@@ -38,11 +38,6 @@ uint64_t stk_plan_fixed_bytes(const stk_plan_model *m, uint32_t workers, uint32_
     return m->program_bytes + (is_limited ? m->dense_limited_bytes : m->dense_bytes) +
            m->session_bytes + rows * m->session_row_bytes + workers * m->session_worker_bytes +
            (is_limited ? m->staging_bytes : 0);
-}
-
-static uint32_t experts_of(const stk_plan_model *m)
-{
-    return m->layer_count * m->expert_count;
 }
 
 // Those of one rank: it holds its own layers only.
@@ -125,11 +120,10 @@ static double prompt_seconds(const stk_plan_machine *machine, const stk_plan_mod
     uint32_t rows = (prompt + passes - 1) / passes;
     stk_plan_cost prefill;
     stk_cost_prefill(machine, model, c, rows, (prompt - rows) / 2, &prefill);
-    double taken = (double)(c->batch_rows * model->session_row_bytes +
-                            c->worker_count * model->session_worker_bytes);
     // Only the last pass needs the head.
     double head = (passes - 1) * prefill.stages[STK_STAGE_HEAD].seconds;
-    return passes * prefill.seconds - head + taken / PAGES_BYTES_PER_S;
+    return passes * prefill.seconds - head +
+           stk_cost_taking_s(model, c->worker_count, c->batch_rows);
 }
 
 static double decode_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
@@ -148,34 +142,8 @@ double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *m
            decode_seconds(machine, model, wishes, choices);
 }
 
-// Experts that GPU g can hold, and how many it gets at `step` of all steps.
-static uint32_t gpu_share(const search *s, uint32_t g, uint32_t step)
-{
-    const stk_plan_gpu *gpu = &s->machine->gpus[g];
-    uint64_t bytes = gpu->memory_bytes;
-    if (s->wishes->gpu_memory_bytes && s->wishes->gpu_memory_bytes < bytes)
-        bytes = s->wishes->gpu_memory_bytes;
-    uint64_t fits = bytes / s->model->slot_bytes;
-    uint64_t wanted = (uint64_t)experts_of(s->model) * s->wishes->gpu_percent_max / 100;
-    uint64_t most = fits < wanted ? fits : wanted;
-    return (uint32_t)(most * step / GPU_STEPS);
-}
-
-static void place_on_gpus(const search *s, stk_plan_choices *c, uint32_t step)
-{
-    uint32_t left = experts_of(s->model);
-    for (uint32_t g = 0; g < STK_PLAN_GPUS_MAX; g++) {
-        c->gpu_experts[g] = g < s->wishes->gpu_count && g < s->machine->gpu_count
-                                ? gpu_share(s, g, step)
-                                : 0;
-        if (c->gpu_experts[g] > left)
-            c->gpu_experts[g] = left;
-        left -= c->gpu_experts[g];
-    }
-}
-
 // Tries one point; true when it is the best so far.
-static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess, uint32_t step)
+static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess, uint32_t gpu)
 {
     stk_plan_choices c = {.worker_count = s->workers[worker],
                           .batch_rows = s->batches[batch],
@@ -184,7 +152,8 @@ static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess
                           .rank_count = s->wishes->rank_count};
     uint64_t limit, least = UINT64_MAX;
     s->tried++;
-    place_on_gpus(s, &c, step);
+    stk_plan_gpu_place(s->machine, s->model, s->wishes, gpu / (s->expert_steps + 1),
+                       gpu % (s->expert_steps + 1), &c);
     if (!fit(s->machine, s->model, s->wishes, &c, &limit, &least)) {
         s->least_bytes = least < s->least_bytes ? least : s->least_bytes;
         return false;
@@ -200,46 +169,52 @@ static bool try_point(search *s, uint32_t worker, uint32_t batch, uint32_t guess
         return false;
     s->best = c;
     s->best_seconds = seconds;
+    s->best_at[0] = worker;
+    s->best_at[1] = batch;
+    s->best_at[2] = guess;
+    s->best_at[3] = gpu;
     return true;
+}
+
+static uint32_t gpu_points(const search *s)
+{
+    return (s->dense_steps + 1) * (s->expert_steps + 1);
+}
+
+static bool search_cores(search *s, uint32_t gpu)
+{
+    bool is_better = false;
+    for (uint32_t w = 0; w < s->worker_count; w++)
+        for (uint32_t b = 0; b < s->batch_count; b++)
+            for (uint32_t g = 0; g < s->guess_count; g++)
+                is_better |= try_point(s, w, b, g, gpu);
+    return is_better;
 }
 
 static void search_all(search *s)
 {
-    for (uint32_t step = 0; step <= s->gpu_steps; step++)
-        for (uint32_t w = 0; w < s->worker_count; w++)
-            for (uint32_t b = 0; b < s->batch_count; b++)
-                for (uint32_t g = 0; g < s->guess_count; g++)
-                    try_point(s, w, b, g, step);
+    for (uint32_t gpu = 0; gpu < gpu_points(s); gpu++)
+        search_cores(s, gpu);
 }
 
-// Along one dimension after the other until nothing gets better, from every GPU share.
-static void search_descent(search *s)
+// All choices of the cores with one share of the GPUs, then all shares with the best of these,
+// until nothing gets better; beginning with GPUs that do nothing, and with all that they can.
+static void search_in_turns(search *s)
 {
-    for (uint32_t step = 0; step <= s->gpu_steps; step++) {
-        uint32_t at[3] = {s->worker_count - 1, 0, s->guess_count / 2};
-        const uint32_t counts[3] = {s->worker_count, s->batch_count, s->guess_count};
-        search local = *s;
-        local.best_seconds = INFINITY;
+    for (int start = 0; start < 2; start++) {
+        search one = *s;
+        one.best_seconds = INFINITY;
+        one.best_at[3] = start * (gpu_points(s) - 1);
         for (bool is_better = true; is_better;) {
-            is_better = false;
-            for (int d = 0; d < 3; d++) {
-                uint32_t best = at[d];
-                for (uint32_t i = 0; i < counts[d]; i++) {
-                    at[d] = i;
-                    if (try_point(&local, at[0], at[1], at[2], step)) {
-                        best = i;
-                        is_better = true;
-                    }
-                }
-                at[d] = best;
-            }
+            is_better = search_cores(&one, one.best_at[3]);
+            const uint32_t at[3] = {one.best_at[0], one.best_at[1], one.best_at[2]};
+            for (uint32_t gpu = 0; gpu < gpu_points(s); gpu++)
+                is_better |= try_point(&one, at[0], at[1], at[2], gpu);
         }
-        s->tried = local.tried;
-        s->least_bytes = local.least_bytes;
-        if (local.best_seconds < s->best_seconds) {
-            s->best = local.best;
-            s->best_seconds = local.best_seconds;
-        }
+        s->tried = one.tried;
+        s->least_bytes = one.least_bytes;
+        if (one.best_seconds < s->best_seconds)
+            *s = one;
     }
 }
 
@@ -268,7 +243,8 @@ static void list_others(search *s)
         s->guesses[s->guess_count++] = w->guess_layers;
     for (uint32_t i = 0; w->guess_layers == STK_PLAN_OPEN && i <= STK_PLAN_GUESS_MAX; i++)
         s->guesses[s->guess_count++] = i;
-    s->gpu_steps = w->gpu_count && s->machine->gpu_count && w->gpu_percent_max ? GPU_STEPS : 0;
+    s->dense_steps = stk_plan_gpu_dense_steps(s->machine, w);
+    s->expert_steps = stk_plan_gpu_expert_steps(s->machine, w);
     // Enough reads that the disk never waits for the next, twice over.
     s->inflight = w->reads_inflight;
     if (s->inflight == STK_PLAN_OPEN) {
@@ -343,7 +319,8 @@ static void fill_memory(const search *s, stk_plan *p)
     p->context_tokens = m->context_tokens;
     p->gpu_count = s->machine->gpu_count;
     for (uint32_t g = 0; g < p->gpu_count; g++)
-        p->gpu_bytes[g] = c->gpu_experts[g] * m->slot_bytes;
+        p->gpu_bytes[g] = c->gpu_experts[g] * m->slot_bytes +
+                          (g == 0 ? stk_plan_gpu_dense_bytes(m, c) : 0);
 }
 
 // Ranks are equal machines whose memory was counted before, layers take equal times, and the last
@@ -386,10 +363,13 @@ static double seconds_with(const search *s, stk_limit_kind twice)
     for (uint32_t i = 0; i < m.node_count && twice == STK_LIMIT_BANDWIDTH; i++) {
         m.nodes[i].read_bytes_per_s *= 2;
         m.nodes[i].one_bytes_per_s *= 2;
+        m.nodes[i].runs_bytes_per_s *= 2;
+        m.nodes[i].one_runs_bytes_per_s *= 2;
     }
     for (uint32_t g = 0; g < m.gpu_count && twice == STK_LIMIT_GPU; g++) {
         m.gpus[g].read_bytes_per_s *= 2;
         m.gpus[g].operations_per_s *= 2;
+        m.gpus[g].link_bytes_per_s *= 2;
     }
     double compute = twice == STK_LIMIT_COMPUTE ? 2 : 1;
     m.decode_macs_per_s *= compute;
@@ -426,10 +406,12 @@ static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const s
                    (w->rank_count < 2 || m->link_bytes_per_s > 0);
     for (uint32_t i = 0; is_good && i < m->node_count; i++) {
         cores += m->nodes[i].core_count;
-        is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0;
+        is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0 &&
+                  m->nodes[i].runs_bytes_per_s > 0 && m->nodes[i].one_runs_bytes_per_s > 0;
     }
     for (uint32_t g = 0; is_good && g < m->gpu_count; g++)
-        is_good = m->gpus[g].read_bytes_per_s > 0 && m->gpus[g].operations_per_s > 0;
+        is_good = m->gpus[g].read_bytes_per_s > 0 && m->gpus[g].operations_per_s > 0 &&
+                  m->gpus[g].link_bytes_per_s > 0;
     return is_good && cores > 0;
 }
 
@@ -445,18 +427,16 @@ stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *
         return STK_INVALID;
     list_workers(&s);
     list_others(&s);
-    uint64_t points = (uint64_t)s.worker_count * s.batch_count * s.guess_count * (s.gpu_steps + 1);
+    uint64_t points = (uint64_t)s.worker_count * s.batch_count * s.guess_count * gpu_points(&s);
     if (points <= EXHAUSTIVE_MAX)
         search_all(&s);
     else
-        search_descent(&s);
+        search_in_turns(&s);
     if (!(s.best_seconds < INFINITY)) {
         out->least_bytes = s.least_bytes;
         return STK_NO_MEMORY;
     }
     *out = (stk_plan){.choices = s.best,
-                      .attention_gpu = -1,
-                      .head_gpu = -1,
                       .seconds = s.best_seconds,
                       .tried = s.tried,
                       .is_exhaustive = points <= EXHAUSTIVE_MAX};

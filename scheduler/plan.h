@@ -28,15 +28,20 @@ typedef struct stk_plan_node {
     uint64_t memory_bytes;   // that this process may use
     double read_bytes_per_s; // all its cores together
     double one_bytes_per_s;  // one thread
+    // The same in short runs, as an expert's active neurons are read (docs/scheduler.md).
+    double runs_bytes_per_s, one_runs_bytes_per_s;
 } stk_plan_node;
 
 typedef struct stk_plan_gpu {
     char name[STK_PLAN_NAME_BYTES];
+    bool is_measured;        // its speeds; else what is usual for its kind
     bool is_integrated;      // reads the host's memory and shares its bandwidth
+    bool is_software;        // the cores in disguise: what it computes they cannot
     uint64_t memory_bytes;   // that may be taken
     double read_bytes_per_s; // of its memory
     double operations_per_s; // int8 multiply-adds
     double submit_s;         // from handing work over to having its result, at least
+    double link_bytes_per_s; // between host and its memory
 } stk_plan_gpu;
 
 typedef struct stk_plan_machine {
@@ -92,7 +97,9 @@ typedef struct stk_plan_wishes {
     uint32_t worker_count, batch_rows, guess_layers, reads_inflight; // or STK_PLAN_OPEN
     uint32_t gpu_count;                 // of the machine's GPUs, the first may be used; 0: CPU only
     uint64_t gpu_memory_bytes;          // cap on each; 0: none
-    uint32_t gpu_percent_max;           // of the experts that GPUs may take
+    uint32_t gpu_percent;               // of the experts, as far as they fit; or STK_PLAN_OPEN
+    uint32_t gpu_layers;                // whose attention the first computes; or STK_PLAN_OPEN
+    uint32_t gpu_head;                  // whether it computes the head; open: with all layers
     uint32_t rank_count;                // equal machines that share the layers; 0 or 1: this one
     uint32_t prompt_tokens, new_tokens; // the work to be quick at; 0: 512 and 256
 } stk_plan_wishes;
@@ -149,6 +156,7 @@ typedef struct stk_plan_choices {
     // of the new tokens.
     uint32_t prompt_slots, decode_slots;
     uint32_t gpu_experts[STK_PLAN_GPUS_MAX]; // experts on each, the most used first
+    uint32_t gpu_layers, gpu_head; // last layers whose attention the first GPU has; 1: the head
 } stk_plan_choices;
 
 typedef struct stk_plan_range {
@@ -164,7 +172,6 @@ typedef struct stk_plan {
     uint32_t context_tokens;
     uint32_t node_count, node_workers[STK_PLAN_NODES_MAX];
     uint64_t node_cache_bytes[STK_PLAN_NODES_MAX];
-    int32_t attention_gpu, head_gpu; // -1: the CPU, for every layer
     uint32_t gpu_count;
     uint64_t gpu_bytes[STK_PLAN_GPUS_MAX];
     uint32_t rank_count;
@@ -194,6 +201,12 @@ void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *mode
 void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
                       const stk_plan_choices *choices, uint32_t rows, uint32_t position,
                       stk_plan_cost *out);
+
+// The cost of a prompt's passes together: `tokens` from `position` on, in batches, the head once.
+// At position 0 the memory of the session is taken, which counts to the rows.
+void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
+                     stk_plan_cost *out);
 
 // Seconds of wishes' work with these choices: its prompt in batches, its new tokens one by one,
 // and taking the memory of the session.

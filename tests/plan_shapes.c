@@ -52,6 +52,16 @@ stk_plan_model plan_model_21b(void)
     return m;
 }
 
+stk_plan_node plan_node(uint32_t cores, uint64_t memory, double gb_s, double one_gb_s)
+{
+    return (stk_plan_node){.core_count = cores,
+                           .memory_bytes = memory,
+                           .read_bytes_per_s = gb_s * 1e9,
+                           .one_bytes_per_s = one_gb_s * 1e9,
+                           .runs_bytes_per_s = gb_s * 0.8e9,
+                           .one_runs_bytes_per_s = one_gb_s * 0.8e9};
+}
+
 stk_plan_machine plan_machine(uint32_t nodes, uint32_t cores, uint64_t memory, double gb_s)
 {
     stk_plan_machine m = {.node_count = nodes,
@@ -66,10 +76,7 @@ stk_plan_machine plan_machine(uint32_t nodes, uint32_t cores, uint64_t memory, d
                           .link_bytes_per_s = 1e9,
                           .link_latency_s = 30e-6};
     for (uint32_t i = 0; i < nodes; i++)
-        m.nodes[i] = (stk_plan_node){.core_count = cores,
-                                     .memory_bytes = memory,
-                                     .read_bytes_per_s = gb_s * 1e9,
-                                     .one_bytes_per_s = (gb_s < 12 ? gb_s : 12) * 1e9};
+        m.nodes[i] = plan_node(cores, memory, gb_s, fmin(gb_s, 12));
     return m;
 }
 
@@ -80,7 +87,8 @@ void plan_add_gpu(stk_plan_machine *machine, uint64_t memory, bool is_integrated
                         .memory_bytes = memory,
                         .read_bytes_per_s = gb_s * 1e9,
                         .operations_per_s = gb_s * 50e9,
-                        .submit_s = 60e-6};
+                        .submit_s = 60e-6,
+                        .link_bytes_per_s = is_integrated ? gb_s * 1e9 : 12e9};
     snprintf(g->name, sizeof g->name, "invented GPU %u", machine->gpu_count);
 }
 
@@ -90,5 +98,7 @@ stk_plan_wishes plan_open_wishes(void)
                              .batch_rows = STK_PLAN_OPEN,
                              .guess_layers = STK_PLAN_OPEN,
                              .reads_inflight = STK_PLAN_OPEN,
-                             .gpu_percent_max = 100};
+                             .gpu_percent = STK_PLAN_OPEN,
+                             .gpu_layers = STK_PLAN_OPEN,
+                             .gpu_head = STK_PLAN_OPEN};
 }

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "engine/engine_impl.h"
 
 enum {
     VOCAB = TEST_TINY_VOCAB,
@@ -88,6 +91,44 @@ static void test_threads_and_chunks(void **state)
     if (!TEST_FEWER)
         check_threads_and_chunks(TEST_STORIES, STORIES_COUNT, STORIES_VOCAB);
     check_threads_and_chunks(small_window(), LONG, VOCAB);
+}
+
+// A few rows at the ends of segments, where workers that do not fit the KV heads share each of
+// them.
+static void check_shared_heads(const char *path, uint32_t vocab)
+{
+    static const struct {
+        uint32_t from, to, chunk;
+    } stretches[] = {{254, 259, 1}, {510, 514, 1}, {514, 517, 3}, {597, 600, 1}};
+    int32_t ids[LONG];
+    test_random_ids(12, vocab, ids, LONG);
+    const setup base = {path, 1, 60, LONG, false};
+    float *want = run(&base, ids, LONG, vocab), *got = test_floats((size_t)LONG * vocab);
+    for (uint32_t threads = 3; threads <= 5; threads += 2) {
+        stk_engine *engine = test_engine(path, NULL, threads);
+        const stk_session_options options = {.context_tokens = LONG, .batch_rows_max = 60};
+        stk_session *session = test_session(engine, &options);
+        assert_int_not_equal(stk_engine_model(engine)->kv_head_count % threads, 0);
+        for (size_t i = 0; i < sizeof stretches / sizeof *stretches; i++) {
+            uint32_t from = stretches[i].from, count = stretches[i].to - from;
+            uint32_t length = stk_session_length(session, 0);
+            if (length < from)
+                test_feed(session, vocab, 0, ids + length, from - length, 60, NULL);
+            test_feed(session, vocab, 0, ids + from, count, stretches[i].chunk, got);
+            test_same_bits("shared heads", got, want + (size_t)from * vocab, count, vocab);
+        }
+        stk_session_close(&session);
+        stk_engine_close(&engine);
+    }
+    free(want);
+    free(got);
+}
+
+static void test_shared_heads(void **state)
+{
+    (void)state;
+    check_shared_heads(small_window(), VOCAB); // and full attention on some layers
+    check_shared_heads(wide_window(), VOCAB);
 }
 
 // Two sequences in one batch, their rows taking turns unevenly.
@@ -323,13 +364,42 @@ static void test_row_errors(void **state)
     free(got);
 }
 
+// Few tokens touch few pages of a large context's KV cache, whatever the size of a page.
+static void test_short_text_touches_little(void **state)
+{
+    (void)state;
+    enum { CONTEXT = 65536, PAGE_BYTES = 4096, HUGE_BYTES = 2 << 20 };
+    stk_engine *engine = test_engine(TEST_STORIES, NULL, 2);
+    const stk_session_options options = {.context_tokens = CONTEXT, .batch_rows_max = 32};
+    stk_session *session = test_session(engine, &options);
+    int32_t ids[20];
+    test_random_ids(9, STORIES_VOCAB, ids, 20);
+    test_feed(session, STORIES_VOCAB, 0, ids, 20, 20, NULL);
+    size_t pages = session->kv_pages.bytes / PAGE_BYTES, touched = 0;
+    uint8_t *is_there = malloc(pages);
+    assert_non_null(is_there);
+    assert_true(session->kv_pages.bytes >= 32 * HUGE_BYTES);
+    assert_int_equal(mincore(session->kv_pages.start, session->kv_pages.bytes, is_there), 0);
+    for (size_t i = 0; i < pages; i++)
+        touched += is_there[i] & 1;
+    assert_in_range(touched * PAGE_BYTES, 1, 2 * HUGE_BYTES);
+    free(is_there);
+    stk_session_close(&session);
+    stk_engine_close(&engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads_and_chunks), cmocka_unit_test(test_interleaved),
-        cmocka_unit_test(test_some_logits),        cmocka_unit_test(test_ring),
-        cmocka_unit_test(test_truncate),           cmocka_unit_test(test_truncate_past_ring),
+        cmocka_unit_test(test_threads_and_chunks),
+        cmocka_unit_test(test_shared_heads),
+        cmocka_unit_test(test_interleaved),
+        cmocka_unit_test(test_some_logits),
+        cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_truncate),
+        cmocka_unit_test(test_truncate_past_ring),
         cmocka_unit_test(test_row_errors),
+        cmocka_unit_test(test_short_text_touches_little),
     };
     return cmocka_run_group_tests(tests, make_models, test_remove_folder);
 }

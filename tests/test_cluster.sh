@@ -82,14 +82,19 @@ part_same()
     streams
     same_text "greedy" 2 --temp 0 -t 1
     same_text "greedy, four" 4 --temp 0 -t 1 --batch 7
-    ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick --greedy -t 1 -o json \
-        >"$folder/got.txt" 2>"$folder/log" || fail "greedy bench: $(cat "$folder/log")"
-    grep -qE '"logits_bytes_per_token": 4(\.0*)?,' "$folder/got.txt" ||
-        fail "greedy bench: $(grep logits_bytes "$folder/got.txt")"
+    local kind
+    for kind in --greedy --sampled; do
+        ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick "$kind" -t 1 -o json \
+            >"$folder/got.txt" 2>"$folder/log" || fail "bench $kind: $(cat "$folder/log")"
+        grep -qE '"logits_bytes_per_token": 4(\.0*)?,' "$folder/got.txt" ||
+            fail "bench $kind: $(grep logits_bytes "$folder/got.txt")"
+    done
     ranks 2 "$stoker" bench "$model" --prompt 0 --gen 4 --quick --sequences 5 -t 1 \
         >"$folder/got.txt" 2>"$folder/log" || fail "sequences: $(cat "$folder/log")"
     grep -q '^decode 4 of 5 sequences: ' "$folder/got.txt" || fail "sequences: $(cat "$folder/got.txt")"
     same_text "seeded" 3 --temp 0.9 --seed 7 -t 1
+    same_text "a penalty and drafts" 2 --temp 0.9 --seed 8 --repeat-penalty 1.1 --draft 4 -t 1
+    same_text "a long penalty" 2 --temp 0.9 --seed 8 --repeat-penalty 1.1 --repeat-last 300 -t 1
     same_text "drafts" 2 --temp 0 --draft 4 --split 3,5 -t 1
     same_text "little memory" 2 --temp 0.7 --seed 3 --batch 8 -t 1 --ctx 512 --split 4,4 \
         --memory "$(tight 2 4,4 4)"
@@ -100,7 +105,19 @@ part_same()
     "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/want.txt" 2>&1
     ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/got.txt" 2>&1
     cmp -s "$folder/want.txt" "$folder/got.txt" || fail "ppl: $(cat "$folder/got.txt")"
+    part_gpu
     part_sidecar
+}
+
+# Experts on a GPU compute what the CPU would. The head stays on the CPU of the last rank, which
+# could not compute again what came from elsewhere.
+part_gpu()
+{
+    "$stoker" topo | grep -q '^vulkan 0' || return
+    same_logits "GPUs" 2 --split 4,4 -t 1 --device vulkan --gpu-experts 50 --gpu-layers 0 \
+        --gpu-head on -v
+    [ "$(grep -c '64 of 128 experts on ' "$folder/log")" -eq 2 ] ||
+        fail "GPUs: $(cat "$folder/log")"
 }
 
 # Ranks read their layers from the middle of a sidecar, and keep records of their own beside it.

@@ -66,7 +66,8 @@ static stk_plan_wishes load(const char *file, stk_config **config)
     w.guess_layers = engine.guess_layers;
     w.reads_inflight = engine.reads_inflight_max ? engine.reads_inflight_max : STK_PLAN_OPEN;
     w.gpu_count = strcmp(engine.device, "cpu") != 0;
-    w.gpu_percent_max = engine.gpu_experts_percent;
+    if (engine.gpu_experts_percent != STK_GPU_EXPERTS_AUTO)
+        w.gpu_percent = engine.gpu_experts_percent;
     return w;
 }
 
@@ -89,8 +90,8 @@ static void check(const device *d, const stk_plan_model *model)
         assert_int_equal(p.choices.guess_layers, w.guess_layers);
     for (uint32_t g = 0; g < p.gpu_count; g++)
         assert_true(p.gpu_bytes[g] <= d->machine.gpus[g].memory_bytes &&
-                    p.choices.gpu_experts[g] <=
-                        p.experts * (uint64_t)w.gpu_percent_max / 100 * w.gpu_count);
+                    (w.gpu_percent == STK_PLAN_OPEN ||
+                     p.choices.gpu_experts[g] <= p.experts * (uint64_t)w.gpu_percent / 100));
     assert_int_equal(p.rank_count, d->ranks);
     assert_true(p.decode.tokens_per_s > 0);
     stk_config_close(&config);

@@ -3,7 +3,9 @@
 // model, rank 1 reads its experts from there, and they are gone while forwards are under way.
 #include "cluster/cluster.h"
 #include "engine/pipeline.h"
+#include "engine/sampler.h"
 #include "engine_test.h"
+#include "scheduler/plan.h"
 
 #include "store/expert_store.h"
 
@@ -30,6 +32,16 @@ static const stk_session_options planned = {.context_tokens = 64,
 static bool is_rank(uint32_t rank)
 {
     return cluster && stk_cluster_rank(cluster) == rank;
+}
+
+// Ranks measure themselves.
+static void refuse_a_machine(void)
+{
+    const stk_plan_machine machine = {0};
+    const stk_engine_options options = {
+        .model_path = TEST_STORIES, .log = &test_log, .machine = &machine, .cluster = cluster};
+    assert_int_equal(stk_engine_open(&options, &engine), STK_INVALID);
+    assert_non_null(strstr(test_last_error, is_rank(0) ? " on " : "measure themselves"));
 }
 
 static stk_status open_engine(uint64_t memory_bytes)
@@ -158,6 +170,82 @@ static void test_mixed(void **state)
     stk_session_close(&s);
 }
 
+static stk_sampler *open_sampler(const stk_sampler_options *options)
+{
+    stk_sampler *sampler = NULL;
+    assert_int_equal(stk_sampler_open(options, VOCAB, &sampler), STK_OK);
+    return sampler;
+}
+
+// Rows of one sequence that are drawn, several of a forward, as with guesses that all hold: the
+// tokens and the random numbers are those of drawing from the logits, wherever it is done.
+static void test_drawn(void **state)
+{
+    (void)state;
+    static const struct {
+        stk_sampler_options options;
+        bool travels; // over ranks the logits do
+    } cases[] = {
+        {{0.8f, 40, 0.95f, 0.05f, 1, 64, 7}, false}, {{1.5f, 0, 1, 0, 1, 0, 8}, false},
+        {{1.0f, 0, 0.9f, 0, 1.4f, 6, 9}, false},     {{0, 0, 1, 0, 1.7f, 256, 10}, false},
+        {{0.9f, 0, 1, 0, 1, 300, 11}, false}, // no penalty, so nobody looks back
+        {{0.9f, 0, 1, 0, 1.3f, 257, 12}, true},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        stk_session *s = open_session(0);
+        stk_sampler *ours = open_sampler(&cases[c].options),
+                    *here = open_sampler(&cases[c].options);
+        stk_message_stats stats[STK_CLUSTER_RANKS_MAX];
+        stk_session_set_sampler(s, ours);
+        for (uint32_t at = 0, n; at < TOKENS; at += n) {
+            stk_row rows[4];
+            n = at % 3 + 1 < TOKENS - at ? at % 3 + 1 : TOKENS - at;
+            for (uint32_t i = 0; i < n; i++)
+                rows[i] = (stk_row){2, at + i, ids[2][at + i], STK_LOGITS_DRAWN};
+            if (cluster)
+                assert_int_equal(stk_pipeline_stats(engine, stats), STK_OK);
+            stk_sampler_accept(ours, rows[0].token);
+            assert_int_equal(stk_session_forward(s, rows, n), STK_OK);
+            if (cluster) {
+                assert_int_equal(stk_pipeline_stats(engine, stats), STK_OK);
+                assert_int_equal(stats[stk_cluster_count(cluster) - 1].hop_bytes,
+                                 n * sizeof(float) * (cases[c].travels ? VOCAB : 1));
+            }
+            for (uint32_t i = 0; i < n; i++) {
+                if (i > 0)
+                    stk_sampler_accept(ours, rows[i].token);
+                stk_sampler_accept(here, rows[i].token);
+                assert_int_equal(stk_session_draw(s, i, ours),
+                                 stk_sampler_sample(here, want[2] + (size_t)(at + i) * VOCAB));
+            }
+        }
+        assert_true(stk_sampler_random(ours) == stk_sampler_random(here));
+        stk_sampler_close(&ours);
+        stk_sampler_close(&here);
+        stk_session_close(&s);
+    }
+}
+
+// Without a sampler, or for several sequences in one forward, the logits come.
+static void test_drawn_here(void **state)
+{
+    (void)state;
+    stk_session *s = open_session(0);
+    const stk_sampler_options options = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
+    stk_sampler *sampler = open_sampler(&options);
+    const stk_row alone = {0, 0, ids[0][0], STK_LOGITS_DRAWN};
+    assert_int_equal(stk_session_forward(s, &alone, 1), STK_OK);
+    test_same_bits("no sampler", stk_session_logits(s, 0), want[0], 1, VOCAB);
+    stk_session_set_sampler(s, sampler);
+    const stk_row both[] = {{1, 0, ids[1][0], STK_LOGITS_DRAWN},
+                            {2, 0, ids[2][0], STK_LOGITS_DRAWN}};
+    assert_int_equal(stk_session_forward(s, both, 2), STK_OK);
+    test_same_bits("first", stk_session_logits(s, 0), want[1], 1, VOCAB);
+    test_same_bits("second", stk_session_logits(s, 1), want[2], 1, VOCAB);
+    stk_sampler_close(&sampler);
+    stk_session_close(&s);
+}
+
 // A sequence is cut while what it held before is under way, and a session closed.
 static void test_cut_and_closed_under_way(void **state)
 {
@@ -227,6 +315,8 @@ static int prepare(void **state)
 {
     (void)state;
     stk_engine *alone = test_engine(TEST_STORIES, NULL, 1);
+    if (cluster)
+        refuse_a_machine();
     if (open_engine(0) != STK_OK)
         return -1;
     if (copy_path) { // rank 1 knows now how much is little
@@ -258,6 +348,7 @@ static int serve(void)
 {
     uint64_t memory_bytes = 0;
     stk_status status = STK_OK;
+    refuse_a_machine();
     for (int i = 0; i < (copy_path ? 2 : 1) && status == STK_OK; i++) {
         status = open_engine(memory_bytes);
         if (status != STK_OK)
@@ -275,10 +366,9 @@ static int serve(void)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_mixed),
-        cmocka_unit_test(test_cut_and_closed_under_way),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_mixed),      cmocka_unit_test(test_drawn),
+        cmocka_unit_test(test_drawn_here), cmocka_unit_test(test_cut_and_closed_under_way),
     };
     const struct CMUnitTest losses[] = {cmocka_unit_test(test_lost_experts)};
     const stk_cluster_options options = {.log = &test_log, .version = "test"};

@@ -48,6 +48,16 @@ const float *stk_session_logits(const stk_session *session, uint32_t row_index)
     return session->logits;
 }
 
+void stk_session_set_sampler(stk_session *session, const struct stk_sampler *sampler)
+{
+    (void)session, (void)sampler;
+}
+
+int32_t stk_session_draw(const stk_session *session, uint32_t row_index, stk_sampler *sampler)
+{
+    return stk_sampler_sample(sampler, stk_session_logits(session, row_index));
+}
+
 int32_t stk_session_best(const stk_session *session, uint32_t row_index)
 {
     const float *logits = stk_session_logits(session, row_index);

@@ -135,7 +135,8 @@ for file in "${files[@]}"; do
         fail "$file: begins neither with a comment nor with an include" ;;
     esac
 done
-# The exceptions find the user's cache folder, and whether a launcher started this process.
+# The exceptions, as docs/design.md names them: the user's cache folder, and whether a launcher
+# started this process.
 mapfile -t without_environment < <(printf '%s\n' "${files[@]}" |
     grep -vxE 'runtime/(cli/cache_path|cluster/launcher)\.c')
 forbid '\b(secure_)?(getenv|setenv|putenv|unsetenv) *\(' 'environment variables are no interface' \

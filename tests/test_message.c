@@ -23,8 +23,10 @@ static void *buffer(size_t bytes)
 static void test_forward_survives(void **state)
 {
     (void)state;
+    stk_message_draw draw = {.temperature = 0.5f, .window_count = 3, .window = {1, 2, 3}};
     for (uint32_t hop = 0; hop < STK_HOP_COUNT; hop++)
         for (uint32_t n = 1; n <= ROWS; n++) {
+            bool draws = n % 2 == 1;
             stk_message_row rows[ROWS];
             float hidden[ROWS * WIDTH];
             for (uint32_t i = 0; i < n; i++)
@@ -37,6 +39,7 @@ static void test_forward_survives(void **state)
                                                     .hop = hop,
                                                     .computed_ns = 99,
                                                     .rows = rows,
+                                                    .draw = draws ? &draw : NULL,
                                                     .hidden = hidden}};
             size_t most = stk_message_bytes_max(n, WIDTH);
             void *data = buffer(most);
@@ -52,6 +55,9 @@ static void test_forward_survives(void **state)
             assert_int_equal((uintptr_t)got.u.forward.hidden % 64, 0);
             assert_memory_equal(got.u.forward.hidden, hidden,
                                 stk_message_hidden_bytes(&got.u.forward));
+            assert_int_equal(got.u.forward.draw != NULL, draws);
+            if (draws)
+                assert_memory_equal(got.u.forward.draw, &draw, sizeof draw);
             // One row more than there is room for, a byte more or less than it is.
             assert_int_equal(stk_message_decode(data, size, n - 1, &got), STK_FORMAT);
             assert_int_equal(stk_message_decode(data, size - 1, n, &got), STK_FORMAT);
@@ -64,6 +70,7 @@ static void test_small_ones_survive(void **state)
     (void)state;
     stk_message messages[] = {
         {.type = STK_MESSAGE_OPEN, .u.open = {4096, 2, 256, 16, 1}},
+        {.type = STK_MESSAGE_FAILED, .u.failed = {STK_IO, 2}},
         {.type = STK_MESSAGE_TRUNCATE, .u.truncate = {1, 77}},
         {.type = STK_MESSAGE_REPLY,
          .u.reply = {.to = STK_MESSAGE_STATS,
@@ -94,10 +101,12 @@ static void test_damage(void **state)
     (void)state;
     stk_random random = stk_random_seeded(1);
     stk_message_row rows[ROWS] = {{0}};
+    const stk_message_draw draw = {.window_count = 9};
     float hidden[ROWS * WIDTH] = {0};
     const stk_message sent = {
         .type = STK_MESSAGE_FORWARD,
-        .u.forward = {.row_count = ROWS, .width = WIDTH, .rows = rows, .hidden = hidden}};
+        .u.forward = {
+            .row_count = ROWS, .width = WIDTH, .rows = rows, .draw = &draw, .hidden = hidden}};
     size_t most = stk_message_bytes_max(ROWS, WIDTH);
     uint8_t *whole = buffer(most);
     size_t size = stk_message_encode(&sent, whole, most);
@@ -115,6 +124,7 @@ static void test_damage(void **state)
             const stk_message_forward *f = &got.u.forward;
             const uint8_t *end = (const uint8_t *)f->hidden + stk_message_hidden_bytes(f);
             assert_true(end <= data + length);
+            assert_true(!f->draw || f->draw->window_count <= STK_MESSAGE_WINDOW_MAX);
             assert_true((const uint8_t *)(f->rows + f->row_count) <= data + length);
             accepted++;
         }

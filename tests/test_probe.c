@@ -80,10 +80,11 @@ static void memory_and_work(void **state)
         assert_in_range(reads[i].thread_count, 1, stk_machine_worker_count(m));
         assert_in_range(reads[i].buffer_bytes, 1 << 20, 8 << 20);
         assert_true(reads[i].read_mib_s > 0 && reads[i].one_thread_mib_s > 0);
+        assert_true(reads[i].runs_mib_s > 0 && reads[i].one_thread_runs_mib_s > 0);
     }
     uint64_t calls[512] = {0};
     stk_probe_rate rate;
-    assert_int_equal(stk_probe_work_rate(m, work, calls, NULL, &rate), STK_OK);
+    assert_int_equal(stk_probe_work_rate(m, work, calls, 2, NULL, &rate), STK_OK);
     assert_int_equal(rate.thread_count, stk_machine_worker_count(m));
     assert_true(rate.all_per_s > 0 && rate.one_thread_per_s > 0);
     for (uint32_t i = 0; i < rate.thread_count; i++)
@@ -103,7 +104,7 @@ static void other_machines_are_refused(void **state)
     uint32_t count;
     const stk_probe_memory_options options = {0};
     assert_int_equal(stk_probe_memory(m, &options, NULL, &read, 1, &count), STK_INVALID);
-    assert_int_equal(stk_probe_work_rate(m, work, NULL, NULL, &rate), STK_INVALID);
+    assert_int_equal(stk_probe_work_rate(m, work, NULL, 0, NULL, &rate), STK_INVALID);
     stk_machine_close(&m);
 }
 

@@ -11,6 +11,7 @@
 
 #include "cli/probe_cache.h"
 #include "fake_root.h"
+#include "topology/machine_impl.h"
 
 typedef struct fixture {
     char folder[FAKE_ROOT_BYTES], path[128], line[1024];
@@ -69,9 +70,11 @@ static stk_probe_results sample(void)
                            .read_count = 1,
                            .decode_rate = {2, 5e10, 3e10},
                            .prefill_rate = {2, 9e10, 6e10}};
-    r.reads[0] = (stk_probe_read){0, 0, 2, 20000, 12000, UINT64_C(5) << 30};
+    r.reads[0] = (stk_probe_read){0, 0, 2, 20000, 12000, UINT64_C(5) << 30, 15000, 9000};
     stk_probe_disk d = disk("sda", 1);
     stk_probe_results_add_disk(&r, &d);
+    const stk_probe_gpu gpu = {"Example GPU", "driver 1", "0000:01:00.0", 12000, 11000, 400000};
+    stk_probe_results_add_gpu(&r, &gpu);
     return r;
 }
 
@@ -93,6 +96,12 @@ static void round_trip(void **state)
     assert_true(d->is_direct);
     assert_string_equal(d->engine, "threads");
     assert_int_equal(d->random_4kib_deep_per_s, 6);
+    const stk_probe_gpu *gpu = stk_probe_results_gpu(&got, "Example GPU", "driver 1",
+                                                     "0000:01:00.0");
+    assert_non_null(gpu);
+    assert_memory_equal(gpu, &r.gpus[0], sizeof *gpu);
+    assert_null(stk_probe_results_gpu(&got, "Example GPU", "driver 2", "0000:01:00.0"));
+    assert_null(stk_probe_results_gpu(&got, "Example GPU", "driver 1", "0000:02:00.0"));
     stk_probe_results_free(&got);
 
     // Another machine finds nothing, and does not push the first one out.
@@ -161,10 +170,13 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 1", "\"version\": 2"},
+        {"\"version\": 2", "\"version\": 1"},
         {"\"from_node\": 0", "\"from_node\": 9"},
         {"\"to_node\": 0", "\"to_node\": -1"},
         {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},
+        {"\"runs_mib_s\": 15000", "\"runs\": 15000"},
+        {"\"copy_mib_s\": 400000", "\"copy_mib_s\": \"fast\""},
+        {"\"driver\": \"driver 1\"", "\"driver\": null"},
         {"\"threads\": 2", "\"threads\": 99999999999"},
         {"\"device\": \"sda\"", "\"device\": 7"},
         {"\"all_per_s\": 5e10", "\"all_per_s\": -1.0"},
@@ -189,6 +201,31 @@ static void damage_is_ignored(void **state)
     stk_probe_results_free(&r);
     free(whole);
     free(text);
+}
+
+// What measured speeds depend on besides the hardware.
+static void other_circumstances_are_another_machine(void **state)
+{
+    fixture *f = *state;
+    stk_probe_results r = sample(), got;
+    stk_machine *m = f->machine;
+    const stk_limits limits = m->limits;
+    stk_probe_cache_store(f->path, m, &r, &f->log);
+    snprintf(m->kernel, sizeof m->kernel, "6.1.0");
+    assert_false(stk_probe_cache_load(f->path, m, &f->log, &got));
+    m->kernel[0] = '\0';
+    m->limits.cpu_quota = 1.5;
+    assert_false(stk_probe_cache_load(f->path, m, &f->log, &got));
+    m->limits = limits;
+    m->limits.memory_limit_bytes = 1 << 30;
+    assert_false(stk_probe_cache_load(f->path, m, &f->log, &got));
+    m->limits = limits;
+    m->limits.memory_available_bytes /= 2; // nothing but the moment
+    assert_true(stk_probe_cache_load(f->path, m, &f->log, &got));
+    stk_probe_results_free(&got);
+    m->cores[1].pus = m->cores[0].pus; // another list of CPUs
+    assert_false(stk_probe_cache_load(f->path, m, &f->log, &got));
+    stk_probe_results_free(&r);
 }
 
 static void store_fails(void **state)
@@ -224,8 +261,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, unmake)
     const struct CMUnitTest tests[] = {
-        TEST(round_trip), TEST(disks_are_bounded), TEST(damage_is_ignored), TEST(store_fails),
+        TEST(round_trip),
+        TEST(disks_are_bounded),
+        TEST(damage_is_ignored),
+        TEST(store_fails),
         TEST(paths),
+        TEST(other_circumstances_are_another_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -272,6 +272,53 @@ static void full_vocabulary(void **state)
     free(logits);
 }
 
+// Another sampler draws what this one would have, from any moment on.
+static void saved_and_restored(void **state)
+{
+    (void)state;
+    enum { VOCAB = 40, TOKENS = 60 };
+    stk_sampler_options options = off;
+    options.repeat_penalty = 1.5f;
+    options.repeat_last = 7;
+    stk_sampler *here = open_sampler(options, VOCAB), *skips = open_sampler(options, VOCAB);
+    options.repeat_last = STK_SAMPLER_WINDOW_MAX;
+    options.temperature = 0;
+    stk_sampler *there = open_sampler(options, VOCAB);
+    stk_random random = stk_random_seeded(3);
+    stk_sampler_state saved;
+    for (int i = 0; i < TOKENS; i++) {
+        float logits[VOCAB];
+        for (int k = 0; k < VOCAB; k++)
+            logits[k] = (float)stk_random_unit(&random);
+        assert_true(stk_sampler_save(here, &saved));
+        assert_int_equal(stk_sampler_restore(there, &saved), STK_OK);
+        int32_t token = stk_sampler_sample(here, logits);
+        assert_int_equal(stk_sampler_sample(there, logits), token);
+        stk_sampler_skip(skips);
+        stk_sampler_accept(here, token);
+    }
+    assert_true(stk_sampler_random(here) == stk_sampler_random(skips));
+    stk_sampler_state bad = saved;
+    bad.options.top_p = NAN;
+    assert_int_equal(stk_sampler_restore(there, &bad), STK_INVALID);
+    bad = saved;
+    bad.window[3] = VOCAB;
+    assert_int_equal(stk_sampler_restore(there, &bad), STK_INVALID);
+    bad = saved;
+    bad.window_count = bad.options.repeat_last + 1;
+    assert_int_equal(stk_sampler_restore(there, &bad), STK_INVALID);
+    bad = saved;
+    bad.options.repeat_last = STK_SAMPLER_WINDOW_MAX + 1;
+    assert_int_equal(stk_sampler_restore(there, &bad), STK_INVALID);
+    stk_sampler_close(&skips);
+    options.repeat_last = STK_SAMPLER_WINDOW_MAX + 1; // looks back too far
+    skips = open_sampler(options, VOCAB);
+    assert_false(stk_sampler_save(skips, &saved));
+    stk_sampler_close(&skips);
+    stk_sampler_close(&here);
+    stk_sampler_close(&there);
+}
+
 static void draws_from_given(void **state)
 {
     (void)state;
@@ -318,7 +365,7 @@ int main(void)
         cmocka_unit_test(frequencies),     cmocka_unit_test(reproducible),
         cmocka_unit_test(random_numbers),  cmocka_unit_test(extremes),
         cmocka_unit_test(full_vocabulary), cmocka_unit_test(draws_from_given),
-        cmocka_unit_test(options),
+        cmocka_unit_test(options),         cmocka_unit_test(saved_and_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 // topology/fingerprint.c: one number for "the same machine, with the same permissions".
-#include "topology/machine.h"
+#include "topology/machine_impl.h"
 
 #include <string.h>
 
@@ -87,5 +87,14 @@ uint64_t stk_machine_equal_hash(const stk_machine *machine)
         add(&hash, (uint64_t)devices[i].vendor_id << 16 | devices[i].device_id);
         add(&hash, devices[i].node_index);
     }
+    return hash;
+}
+
+uint64_t stk_machine_speed_hash(const stk_machine *machine)
+{
+    uint64_t hash = stk_machine_equal_hash(machine);
+    add_text(&hash, machine->kernel);
+    add(&hash, (uint64_t)(machine->limits.cpu_quota * 1000));
+    add(&hash, machine->limits.memory_limit_bytes);
     return hash;
 }

@@ -1,6 +1,7 @@
 #include "topology/machine.h"
 
 #include "topology/machine_impl.h"
+#include "topology/sysfs.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,7 @@ static void set_limits(stk_machine *m, const stk_log *log)
 {
     if (m->is_this) {
         stk_limits_read("", log, &m->limits);
+        (void)stk_sysfs_text(m->kernel, sizeof m->kernel, "/proc/sys/kernel/osrelease");
         return;
     }
     uint64_t total = 0;

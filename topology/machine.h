@@ -129,5 +129,8 @@ uint32_t stk_machine_worker_count(const stk_machine *machine);
 // A fingerprint of packages, nodes, caches, cores and PCI devices, equal for equal machines with
 // equal permissions. Available memory and limits are left out. For keys of caches, not secrets.
 uint64_t stk_machine_equal_hash(const stk_machine *machine);
+// The same and what else measured speeds depend on: the running kernel, the CPU quota and the
+// memory limit.
+uint64_t stk_machine_speed_hash(const stk_machine *machine);
 
 #endif

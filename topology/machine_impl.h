@@ -29,6 +29,7 @@ struct stk_machine {
     uint64_t *bandwidth_mib_s; // likewise
     uint64_t *latency_ns;      // likewise
     stk_limits limits;
+    char kernel[64]; // release of the running one; "" for another machine
 };
 
 // Zeroed memory that lives as long as the machine. NULL only after is_out_of_memory is set.

@@ -16,6 +16,9 @@ typedef struct stk_probe_read {
     uint64_t read_mib_s;         // all threads together
     uint64_t one_thread_mib_s;
     uint64_t buffer_bytes; // more than twice the caches, where memory allows
+    // The same with jumps: 160 KiB from a random place, then runs of 1.5 KiB that skip about as
+    // much, as networks read whose neurons mostly rest.
+    uint64_t runs_mib_s, one_thread_runs_mib_s;
 } stk_probe_read;
 
 typedef struct stk_probe_memory_options {
@@ -41,10 +44,11 @@ typedef struct stk_probe_rate {
     double one_thread_per_s; // of one thread while the others rest
 } stk_probe_rate;
 
-// Runs `work` on worker_count = stk_machine_worker_count() bound threads. STK_INVALID: not this
-// machine; STK_NO_MEMORY: no threads.
+// Runs `work` on worker_count = stk_machine_worker_count() bound threads, `runs` times (0: 5) for
+// some 60 ms, and as often on one. STK_INVALID: not this machine; STK_NO_MEMORY: no threads.
 STK_CHECKED stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work,
-                                           void *user, const stk_log *log, stk_probe_rate *out);
+                                           void *user, uint32_t runs, const stk_log *log,
+                                           stk_probe_rate *out);
 
 typedef struct stk_probe_disk_options {
     const char *path;          // a large file to read, or a folder (or small file) beside which a
@@ -53,6 +57,7 @@ typedef struct stk_probe_disk_options {
                                // free space
     uint32_t milliseconds_max; // per pattern, of four; 0: 1000
     bool no_uring;             // use threads even where io_uring works
+    bool is_quick;             // random 1 MiB and single 4 KiB reads only; the others stay 0
 } stk_probe_disk_options;
 
 typedef struct stk_probe_disk {
@@ -60,11 +65,11 @@ typedef struct stk_probe_disk {
     uint64_t file_bytes;
     bool is_direct;             // false: the filesystem refused O_DIRECT, the page cache takes part
     const char *engine;         // "io_uring" or "threads"
-    uint64_t sequential_mib_s;  // 1 MiB reads, 8 at a time
+    uint64_t sequential_mib_s;  // 1 MiB reads, 8 at a time; 0: not measured
     uint64_t random_1mib_mib_s; // 1 MiB reads, 8 at a time
     uint64_t random_4kib_per_s; // 4 KiB reads, one at a time
     uint64_t random_4kib_latency_ns; // mean of those
-    uint64_t random_4kib_deep_per_s; // 4 KiB reads, 32 at a time
+    uint64_t random_4kib_deep_per_s; // 4 KiB reads, 32 at a time; 0: not measured
 } stk_probe_disk;
 
 // Never writes to the given file. STK_IO: the path, a read or the temporary file failed (logged);

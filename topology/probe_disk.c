@@ -60,14 +60,10 @@ static uint64_t per_second(const stk_disk_result *r)
 }
 
 // Reads of 1 MiB: reads per second are MiB/s.
-static stk_status measure_all(disk_probe *probe, stk_probe_disk *out)
+static stk_status measure_all(disk_probe *probe, bool is_quick, stk_probe_disk *out)
 {
     stk_disk_result r;
-    stk_status status = measure(probe, LARGE_BYTES, LARGE_DEPTH, false, &r);
-    if (status != STK_OK)
-        return status;
-    out->sequential_mib_s = per_second(&r);
-    status = measure(probe, LARGE_BYTES, LARGE_DEPTH, true, &r);
+    stk_status status = measure(probe, LARGE_BYTES, LARGE_DEPTH, true, &r);
     if (status != STK_OK)
         return status;
     out->random_1mib_mib_s = per_second(&r);
@@ -76,6 +72,12 @@ static stk_status measure_all(disk_probe *probe, stk_probe_disk *out)
         return status;
     out->random_4kib_per_s = per_second(&r);
     out->random_4kib_latency_ns = r.reads ? r.elapsed_ns / r.reads : 0;
+    if (is_quick)
+        return STK_OK;
+    status = measure(probe, LARGE_BYTES, LARGE_DEPTH, false, &r);
+    if (status != STK_OK)
+        return status;
+    out->sequential_mib_s = per_second(&r);
     status = measure(probe, SMALL_BYTES, STK_DISK_DEPTH_MAX, true, &r);
     if (status == STK_OK)
         out->random_4kib_deep_per_s = per_second(&r);
@@ -106,7 +108,7 @@ stk_status stk_probe_disk_run(const stk_probe_disk_options *options, const stk_l
                     .buffers = aligned_alloc(SMALL_BYTES, (size_t)LARGE_BYTES * LARGE_DEPTH)},
     };
     if (probe.pattern.buffers)
-        status = measure_all(&probe, &result);
+        status = measure_all(&probe, options->is_quick, &result);
     else
         status = stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
     stk_progress(log, "measuring the disk", 1, 1);

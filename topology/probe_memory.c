@@ -12,6 +12,19 @@
 enum { RUNS = 5, SLICE_BYTES = 1 << 12 };
 static const uint64_t BUFFER_BYTES_MAX = UINT64_C(4) << 30, BUFFER_BYTES_MIN = 64 << 20;
 
+// What the reads in runs are made of: a stretch, then groups of slots of which some are read. About
+// the part of an expert that a worker takes when decoding (docs/scheduler.md).
+enum {
+    STRETCH_BYTES = 160 << 10,
+    GROUPS = 6,
+    GROUP_HEAD_BYTES = 3 << 10,
+    SLOT_BYTES = 1536,
+    SLOTS = 32,
+    SLOTS_READ = 13, // of 32, on average
+    PART_BYTES = STRETCH_BYTES + GROUPS * (GROUP_HEAD_BYTES + SLOTS * SLOT_BYTES),
+    PARTS_PER_RUN = 192, // of each worker
+};
+
 // One pair of nodes. Workers read their slices of the buffer between two barriers.
 typedef struct pair {
     const stk_machine *machine;
@@ -21,8 +34,10 @@ typedef struct pair {
     uint32_t active; // workers that read; the others only wait
     uint32_t runs;
     stk_sum_fn sum;
+    bool in_runs;
     uint64_t best_ns;
     atomic_ullong sink; // keeps the sums alive
+    atomic_ullong read; // bytes, in runs
 } pair;
 
 static uint64_t slice(const pair *p, uint32_t worker, uint64_t **begin)
@@ -44,6 +59,39 @@ static void fill_job(stk_worker *worker, void *argument)
         data[i] = stk_random_u64(&random);
 }
 
+static uint64_t sum_bytes(const pair *p, const uint8_t *at, uint64_t bytes, uint64_t *read)
+{
+    *read += bytes;
+    return p->sum((const uint64_t *)(const void *)at, bytes / sizeof(uint64_t));
+}
+
+// One part of the buffer; *read grows by the bytes that were looked at.
+static uint64_t read_part(const pair *p, const uint8_t *at, stk_random *random, uint64_t *read)
+{
+    uint64_t sum = sum_bytes(p, at, STRETCH_BYTES, read);
+    at += STRETCH_BYTES;
+    for (int group = 0; group < GROUPS; group++) {
+        sum += sum_bytes(p, at, GROUP_HEAD_BYTES, read);
+        at += GROUP_HEAD_BYTES;
+        for (int slot = 0; slot < SLOTS; slot++, at += SLOT_BYTES)
+            if (stk_random_u64(random) >> 32 < ((uint64_t)SLOTS_READ << 32) / SLOTS)
+                sum += sum_bytes(p, at, SLOT_BYTES, read);
+    }
+    return sum;
+}
+
+static void read_runs(pair *p, uint32_t worker, uint32_t run)
+{
+    stk_random random = stk_random_seeded((uint64_t)run << 32 | worker);
+    uint64_t parts = p->bytes / PART_BYTES, sum = 0, read = 0;
+    for (uint32_t i = 0; i < PARTS_PER_RUN; i++) {
+        uint64_t part = stk_random_u64(&random) % parts;
+        sum += read_part(p, (const uint8_t *)p->buffer + part * PART_BYTES, &random, &read);
+    }
+    atomic_fetch_add_explicit(&p->sink, sum, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->read, read, memory_order_relaxed);
+}
+
 static void read_job(stk_worker *worker, void *argument)
 {
     pair *p = argument;
@@ -54,7 +102,9 @@ static void read_job(stk_worker *worker, void *argument)
         stk_worker_barrier(worker);
         if (worker->index == 0)
             begin_ns = stk_clock_ns();
-        if (count)
+        if (count && p->in_runs)
+            read_runs(p, worker->index, run);
+        else if (count)
             atomic_fetch_add_explicit(&p->sink, p->sum(data, count), memory_order_relaxed);
         stk_worker_barrier(worker);
         if (worker->index == 0) {
@@ -64,12 +114,16 @@ static void read_job(stk_worker *worker, void *argument)
     }
 }
 
-static uint64_t measure(stk_team *team, pair *p, uint32_t active)
+static uint64_t measure(stk_team *team, pair *p, uint32_t active, bool in_runs)
 {
     p->active = active;
+    p->in_runs = in_runs;
     p->best_ns = UINT64_MAX;
+    atomic_store(&p->read, 0);
     stk_team_run(team, read_job, p);
-    return (uint64_t)((double)p->bytes / (1 << 20) / ((double)p->best_ns * 1e-9));
+    // Runs differ by a few of their slots.
+    double bytes = in_runs ? (double)atomic_load(&p->read) / p->runs : (double)p->bytes;
+    return (uint64_t)(bytes / (1 << 20) / ((double)p->best_ns * 1e-9));
 }
 
 // Twice all last-level caches: those of other sockets may serve, too.
@@ -121,8 +175,11 @@ static bool probe_pair(stk_team *team, pair *p, const stk_probe_memory_options *
     out->to_node = to;
     out->thread_count = p->active;
     out->buffer_bytes = p->bytes;
-    out->read_mib_s = measure(team, p, p->active);
-    out->one_thread_mib_s = out->thread_count == 1 ? out->read_mib_s : measure(team, p, 1);
+    bool is_one = out->thread_count == 1;
+    out->read_mib_s = measure(team, p, out->thread_count, false);
+    out->runs_mib_s = measure(team, p, out->thread_count, true);
+    out->one_thread_mib_s = is_one ? out->read_mib_s : measure(team, p, 1, false);
+    out->one_thread_runs_mib_s = is_one ? out->runs_mib_s : measure(team, p, 1, true);
     stk_node_pages_free(p->machine, p->buffer, p->bytes);
     return true;
 }

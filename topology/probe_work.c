@@ -13,7 +13,7 @@ typedef struct rate {
     const stk_machine *machine;
     stk_probe_work work;
     void *user;
-    uint32_t active;
+    uint32_t active, runs;
     atomic_ullong done; // operations of the current run
 } rate;
 
@@ -42,7 +42,7 @@ static double measure(stk_team *team, rate *r, uint32_t active)
 {
     r->active = active;
     double best = 0;
-    for (int run = 0; run < RUNS; run++) {
+    for (uint32_t run = 0; run < r->runs; run++) {
         atomic_store(&r->done, 0);
         stk_team_run(team, run_job, r);
         double per_s = (double)atomic_load(&r->done);
@@ -52,7 +52,7 @@ static double measure(stk_team *team, rate *r, uint32_t active)
 }
 
 stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work, void *user,
-                               const stk_log *log, stk_probe_rate *out)
+                               uint32_t runs, const stk_log *log, stk_probe_rate *out)
 {
     if (!stk_machine_is_this(machine))
         return stk_fail(log, STK_INVALID, "only this machine's processors can be measured");
@@ -63,7 +63,7 @@ stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work, 
     stk_binding binding = stk_binding_save();
     stk_status status = stk_team_open(&options, &team);
     if (status == STK_OK) {
-        rate r = {.machine = machine, .work = work, .user = user};
+        rate r = {.machine = machine, .work = work, .user = user, .runs = runs ? runs : RUNS};
         stk_team_run(team, bind_job, &r);
         out->thread_count = count;
         out->all_per_s = measure(team, &r, count);

@@ -5,38 +5,69 @@
 // queries. The sums are the law's, in its order. Included only by ops_avx512.c, behind ops_v16.h.
 #include <stdbool.h>
 
-enum { FEW_MAX = 8, FEW_COLUMNS = 2 }; // 8 queries x 2 columns of 16 floats, and their values
+// Sums are registers: those of every query for 4 positions, or for 4 times 16 columns, where 24
+// hold them, else for 2. Each load of a query's values, or of its weight, then meets as many.
+enum { FEW_MAX = 8, FEW_SUMS = 24, FEW_WIDE = 4, FEW_NARROW = 2 };
+
+static inline uint32_t few_width(uint32_t count)
+{
+    return count * FEW_WIDE <= FEW_SUMS ? FEW_WIDE : FEW_NARROW;
+}
+
+// Asks for the lines of a block's successors, one by one as the block's own are used: more at once
+// than the core can have under way would stop it. In assembly, because compilers move prefetches
+// past each other, and two for L2 followed by two for L1 cost a fifth of the bandwidth.
+typedef struct few_ahead {
+    const char *near_rows, *far_rows; // the next to be asked for, into L1 and into L2
+} few_ahead;
+
+static inline few_ahead few_ahead_of(const stream_v16 *stream, uint32_t index)
+{
+    return (few_ahead){stream_at_v16(stream, index + ATTEND_NEAR),
+                       stream_at_v16(stream, index + ATTEND_FAR)};
+}
+
+static inline void few_ask(few_ahead *ahead, uint32_t lines)
+{
+    for (; lines > 0; lines--, ahead->near_rows += 64, ahead->far_rows += 64)
+        __asm__ volatile("prefetcht0 (%0)\n\tprefetcht1 (%1)"
+                         :
+                         : "r"(ahead->near_rows), "r"(ahead->far_rows));
+}
 
 // Scores of positions [at, at+16), of which [begin, end) are read.
 static inline __attribute__((always_inline)) void
 few_scores(const stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *k,
            uint32_t at, uint32_t begin, uint32_t end, v16 factor, float (*p)[STK_SEGMENT_TOKENS],
-           const stream_v16 *stream, uint32_t index)
+           few_ahead ahead)
 {
     v16 sums[FEW_MAX][ATTEND_BLOCK];
-    for (uint32_t j = 0; j < ATTEND_BLOCK; j += 2) {
-        const uint16_t *row[2];
-        v16 a[FEW_MAX], b[FEW_MAX];
-        prefetch_v16(stream, index, j / 2, ATTEND_BLOCK / 2);
-        for (uint32_t n = 0; n < 2; n++) { // the nearest stand in for those outside
+    const uint32_t width = few_width(count);
+    for (uint32_t j = 0; j < ATTEND_BLOCK; j += width) {
+        const uint16_t *row[FEW_WIDE];
+        v16 a[FEW_MAX][FEW_WIDE], x[FEW_WIDE];
+        for (uint32_t n = 0; n < width; n++) { // the nearest stand in for those outside
             uint32_t position = at + j + n;
             position = position < begin ? begin : position < end ? position : end - 1;
             row[n] = k + (size_t)position * head_dim;
         }
         for (uint32_t i = 0; i < count; i++)
-            a[i] = b[i] = v_set1(0);
+            for (uint32_t n = 0; n < width; n++)
+                a[i][n] = v_set1(0);
+#pragma GCC unroll 1
         for (uint32_t c = 0; c < head_dim; c += 16) {
-            v16 k0 = v_load_half(row[0] + c), k1 = v_load_half(row[1] + c);
+            for (uint32_t n = 0; n < width; n++)
+                x[n] = v_load_half(row[n] + c);
+            few_ask(&ahead, width / 2);
             for (uint32_t i = 0; i < count; i++) {
                 v16 q = v_load(queries[i].q + c);
-                a[i] = v_fma(q, k0, a[i]);
-                b[i] = v_fma(q, k1, b[i]);
+                for (uint32_t n = 0; n < width; n++)
+                    a[i][n] = v_fma(q, x[n], a[i][n]);
             }
         }
-        for (uint32_t i = 0; i < count; i++) {
-            sums[i][j] = a[i];
-            sums[i][j + 1] = b[i];
-        }
+        for (uint32_t i = 0; i < count; i++)
+            for (uint32_t n = 0; n < width; n++)
+                sums[i][j + n] = a[i][n];
     }
     for (uint32_t i = 0; i < count; i++)
         v_store(p[i] + at, v_mul(v_halve16(sums[i]), factor));
@@ -45,29 +76,28 @@ few_scores(const stk_attend_query *queries, uint32_t count, uint32_t head_dim, c
 // Adds positions [from, to) of v to every query's o.
 static inline __attribute__((always_inline)) void
 few_values(stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *v,
-           uint32_t from, uint32_t to, float (*p)[STK_SEGMENT_TOKENS], const stream_v16 *stream,
-           uint32_t index)
+           uint32_t from, uint32_t to, float (*p)[STK_SEGMENT_TOKENS], few_ahead ahead)
 {
-    uint32_t columns = head_dim / (16 * FEW_COLUMNS);
-    for (uint32_t column = 0; column < head_dim; column += 16 * FEW_COLUMNS) {
-        v16 o[FEW_MAX][FEW_COLUMNS];
-        prefetch_v16(stream, index, column / (16 * FEW_COLUMNS), columns);
+    const uint32_t width = few_width(count);
+    for (uint32_t column = 0; column < head_dim; column += 16 * width) {
+        v16 o[FEW_MAX][FEW_WIDE], x[FEW_WIDE];
         for (uint32_t i = 0; i < count; i++)
-            for (uint32_t c = 0; c < FEW_COLUMNS; c++)
+            for (uint32_t c = 0; c < width; c++)
                 o[i][c] = v_load(queries[i].state.o + column + 16 * c);
+#pragma GCC unroll 1
         for (uint32_t j = from; j < to; j++) {
             const uint16_t *row = v + (size_t)j * head_dim + column;
-            v16 x[FEW_COLUMNS];
-            for (uint32_t c = 0; c < FEW_COLUMNS; c++)
+            for (uint32_t c = 0; c < width; c++)
                 x[c] = v_load_half(row + 16 * c);
+            few_ask(&ahead, width / 2);
             for (uint32_t i = 0; i < count; i++) {
                 v16 weight = v_set1(p[i][j]);
-                for (uint32_t c = 0; c < FEW_COLUMNS; c++)
+                for (uint32_t c = 0; c < width; c++)
                     o[i][c] = v_fma(weight, x[c], o[i][c]);
             }
         }
         for (uint32_t i = 0; i < count; i++)
-            for (uint32_t c = 0; c < FEW_COLUMNS; c++)
+            for (uint32_t c = 0; c < width; c++)
                 v_store(queries[i].state.o + column + 16 * c, o[i][c]);
     }
 }
@@ -85,13 +115,14 @@ static inline __attribute__((always_inline)) void attend_few(stk_attend_query *q
     for (uint32_t i = 0; i < count; i++)
         memset(queries[i].state.o, 0, head_dim * sizeof *queries[i].state.o);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++)
-        few_scores(queries, count, head_dim, k, at, begin, end, v_set1(scale), p, &stream, index);
+        few_scores(queries, count, head_dim, k, at, begin, end, v_set1(scale), p,
+                   few_ahead_of(&stream, index));
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
         uint32_t from = at < begin ? begin : at;
         uint32_t to = end - at < ATTEND_BLOCK ? end : at + ATTEND_BLOCK;
-        few_values(queries, count, head_dim, v, from, to, p, &stream, index);
+        few_values(queries, count, head_dim, v, from, to, p, few_ahead_of(&stream, index));
     }
 }
 
@@ -106,7 +137,7 @@ static bool see_the_same(const stk_attend_query *queries, uint32_t count)
 static void attend_avx512(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
                           const uint16_t *k, const uint16_t *v, float scale)
 {
-    if (head_dim % (16 * FEW_COLUMNS) != 0 || !see_the_same(queries, count)) {
+    if (head_dim % (16 * FEW_WIDE) != 0 || !see_the_same(queries, count)) {
         attend_v16(queries, count, head_dim, k, v, scale);
         return;
     }

@@ -69,7 +69,7 @@ typedef struct stk_bench_result {
     double node_own_fraction;
     double active_fraction;
     uint32_t layer_count, expert_count, expert_used_count;
-    bool is_greedy;
+    bool is_greedy, is_sampled;
     stk_bench_ranks ranks;   // of which the first one's layers are those below
     uint64_t expert_tokens;  // tokens behind expert_use
     uint64_t *expert_use;    // [layer][expert]
@@ -143,7 +143,8 @@ typedef struct stk_bench_run {
     uint32_t warmup; // tokens to decode before decoding is timed; 0: a few
     uint32_t offset; // where in the text the next pass begins
     uint32_t sequences;
-    bool is_greedy; // rows ask only for their best token
+    bool is_greedy;              // rows ask only for their best token
+    struct stk_sampler *sampler; // NULL: rows are not drawn
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;
     stk_bench_samples bandwidth; // taken after the last point, which is before the next

@@ -86,10 +86,11 @@ static json_t *json_ranks(const stk_bench_ranks *all)
                              "bytes_per_token", r->bytes_per_token, "disk_bytes_per_token",
                              r->disk_bytes_per_token, "weight_bytes", json_bytes(r->weight_bytes)));
     }
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "predicted_s_per_token", all->predicted_s,
-                     "hop_s", all->hop_s, "hops_s_per_answer", all->overhead_s,
-                     "hop_bytes_per_token", all->hop_bytes, "logits_bytes_per_token",
-                     all->logits_bytes, "ranks", ranks);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "predicted_s_per_token",
+                     all->predicted.token_s, "predicted_slowest_s", all->predicted.slowest_s,
+                     "predicted_logits_s", all->predicted.logits_s, "hop_s", all->hop_s,
+                     "hops_s_per_answer", all->overhead_s, "hop_bytes_per_token", all->hop_bytes,
+                     "logits_bytes_per_token", all->logits_bytes, "ranks", ranks);
 }
 
 static json_t *json_result(const stk_bench_report *report, const stk_bench_result *r)
@@ -128,6 +129,8 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
     }
     if (object)
         json_object_set_new(object, "sequences", json_integer(r->sequences));
+    if (object)
+        json_object_set_new(object, "is_sampled", json_boolean(r->is_sampled));
     if (r->ranks.count > 1 && object)
         json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)

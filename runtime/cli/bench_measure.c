@@ -34,7 +34,7 @@ static int32_t token_at(const stk_bench_run *run, uint32_t sequence, uint32_t po
 
 static stk_want_logits wanted(const stk_bench_run *run)
 {
-    return run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
+    return run->sampler ? STK_LOGITS_DRAWN : run->is_greedy ? STK_LOGITS_BEST : STK_LOGITS_ALL;
 }
 
 // Appends `count` tokens of the text to a sequence; the last one asks for logits.
@@ -74,6 +74,14 @@ static stk_status submit_group(stk_bench_run *run, uint32_t group, uint32_t grou
                                              : stk_session_submit(run->session, rows, count);
 }
 
+static void draw_group(stk_bench_run *run, uint32_t group, uint32_t groups)
+{
+    uint32_t first = group * run->sequences / groups;
+    uint32_t count = (group + 1) * run->sequences / groups - first;
+    for (uint32_t i = 0; i < count && run->sampler; i++)
+        stk_session_draw(run->session, i, run->sampler);
+}
+
 // Decodes `count` tokens of every sequence. As many groups of them as the session lets be under
 // way; each waits for its token before it goes on to the next.
 static stk_status decode(stk_bench_run *run, uint32_t count)
@@ -88,7 +96,7 @@ static stk_status decode(stk_bench_run *run, uint32_t count)
             out += status == STK_OK;
         } else {
             status = stk_session_collect(run->session);
-            back++;
+            draw_group(run, (uint32_t)(back++ % groups), groups);
         }
     }
     return status;
@@ -283,6 +291,7 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
 {
     r->is_prompt = is_prompt;
     r->is_greedy = run->is_greedy;
+    r->is_sampled = run->sampler != NULL;
     r->sequences = is_prompt ? 1 : run->sequences;
     r->tokens = tokens;
     r->depth = depth;

@@ -87,6 +87,11 @@ static const stk_option options[] = {
      .doc = "ask only for each row's best token, as run --temp 0 does: a GPU or another machine "
             "then keeps the other logits",
      FIELD(is_greedy)},
+    {.flag = "sampled",
+     .type = STK_OPTION_BOOL,
+     .doc = "draw each token, as run does unless told otherwise: another machine then keeps the "
+            "logits",
+     FIELD(is_sampled)},
     {.flag = "file",
      .letter = 'f',
      .type = STK_OPTION_STRING,
@@ -98,7 +103,7 @@ static const stk_option options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(cpu_mask)},
     {.flag = "output",
      .letter = 'o',
@@ -250,6 +255,8 @@ const char *stk_bench_options_check(stk_bench_options *o, char *error, size_t si
         return wrong;
     drop_zeros(&o->prompts);
     drop_zeros(&o->gens);
+    if (o->is_greedy && o->is_sampled)
+        return "--greedy and --sampled exclude each other";
     if (o->prompts.count + o->gens.count == 0)
         return "--prompt 0 and --gen 0 leave nothing to measure";
     return NULL;

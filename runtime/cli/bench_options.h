@@ -23,7 +23,7 @@ typedef struct stk_bench_options {
     const char *text_path, *cpu_mask, *output_path, *command, *trace_path, *record_path;
     uint32_t reps, batch_rows, warmup, sequences;
     uint32_t format; // stk_bench_format
-    bool is_quick, is_greedy;
+    bool is_quick, is_greedy, is_sampled;
     // Filled by stk_bench_options_check. Memory limits in bytes, 0: none.
     stk_bench_list prompts, gens, depths, threads;
     uint64_t memory_bytes[STK_BENCH_LIST_MAX];

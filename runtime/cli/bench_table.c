@@ -98,6 +98,18 @@ static void write_sequences(const stk_bench_result *r, FILE *to)
                 r->sequences, speed, speed / r->sequences);
 }
 
+// Seconds per token, all sequences together; 0: nobody knows.
+static double predict(const stk_bench_result *r)
+{
+    const stk_engine_prediction *p = &r->ranks.predicted;
+    bool is_token = r->is_greedy || r->is_sampled;
+    if (r->is_prompt || p->token_s <= 0)
+        return 0;
+    if (r->sequences >= r->ranks.count)
+        return p->slowest_s;
+    return r->sequences == 1 ? p->token_s + (is_token ? 0 : p->logits_s) : 0;
+}
+
 static void write_ranks(const stk_bench_result *r, FILE *to)
 {
     const stk_bench_ranks *all = &r->ranks;
@@ -105,16 +117,18 @@ static void write_ranks(const stk_bench_result *r, FILE *to)
         return;
     fprintf(to, "\n%s %u over %u ranks: %.2f tokens/s", r->is_prompt ? "prompt" : "decode",
             r->tokens, all->count, stk_bench_samples_median(&r->tokens_per_s));
-    if (!r->is_prompt && r->sequences == 1 && all->predicted_s > 0)
-        fprintf(to, ", %.2f predicted", 1 / all->predicted_s);
+    double predicted_s = predict(r);
+    if (predicted_s > 0)
+        fprintf(to, ", %.2f predicted", 1 / predicted_s);
     if (all->hop_s > 0) // else none was alone under way
         fprintf(to, "; hops %.0f us each, %.3f ms per answer", all->hop_s * 1e6,
                 all->overhead_s * 1e3);
     fprintf(to, "; %.1f KiB per token and hop, ", all->hop_bytes / 1024);
-    if (r->is_greedy)
-        fprintf(to, "%.0f bytes back (greedy)\n", all->logits_bytes);
+    if (r->is_greedy || r->is_sampled)
+        fprintf(to, "%.0f bytes back (%s)\n", all->logits_bytes,
+                r->is_greedy ? "greedy" : "sampled");
     else
-        fprintf(to, "%.1f KiB back (--greedy: 4 bytes)\n", all->logits_bytes / 1024);
+        fprintf(to, "%.1f KiB back (--greedy, --sampled: 4 bytes)\n", all->logits_bytes / 1024);
     fprintf(to, "%4s %-20s %6s %14s %12s %14s %12s\n", "rank", "host", "idle", "busy ms/token",
             "MB/token", "disk MB/token", "weights");
     for (uint32_t i = 0; i < all->count; i++) {

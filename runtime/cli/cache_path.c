@@ -1,7 +1,8 @@
 // cli/cache_path.c: where the cache of measurements lies, by the XDG base directory specification.
 //
-// The only file that reads environment variables: these two say where a user keeps such files on
-// every system, and no option could be remembered between runs in their place.
+// One of the two files that read environment variables (the other, cluster/launcher.c, looks for a
+// launcher's): these two say where a user keeps such files on every system, and no option could be
+// remembered between runs in their place.
 #include "cli/probe_cache.h"
 
 #include <stdio.h>

@@ -10,6 +10,7 @@
 #include "cli/read_text.h"
 #include "cli/trace.h"
 #include "engine/option_tables.h"
+#include "engine/sampler.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,19 @@ static stk_engine_options engine_options(const job *j, uint32_t index)
     return engine;
 }
 
+// As run's options are when nobody sets them.
+static stk_status open_sampler(stk_bench_run *run)
+{
+    stk_sampler_options options = {0};
+    stk_options_set_defaults(&stk_sampler_option_table, &options);
+    options.seed = 1;
+    stk_status status = stk_sampler_open(&options, stk_engine_model(run->model.engine)->vocab_size,
+                                         &run->sampler);
+    if (status == STK_OK)
+        stk_session_set_sampler(run->session, run->sampler);
+    return status;
+}
+
 static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t **ids)
 {
     const stk_log *log = &j->console.log;
@@ -128,6 +142,8 @@ static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t *
     run->warmup = j->options.warmup;
     run->is_greedy = j->options.is_greedy;
     run->sequences = j->options.sequences;
+    if (status == STK_OK && j->options.is_sampled)
+        status = open_sampler(run);
     run->threads = stk_engine_thread_count(run->model.engine);
     run->load_peak_bytes = stk_bench_peak_rss_bytes();
     run->bandwidth_bytes = stk_bench_bandwidth_bytes(&j->report.machine);
@@ -233,6 +249,7 @@ static stk_status measure_engine(job *j, uint32_t index)
     if (status == STK_OK && index == 0 && o->trace_path)
         status = stk_bench_trace(&run, o->depths.values[0], o->trace_path);
     stk_session_close(&run.session);
+    stk_sampler_close(&run.sampler);
     stk_text_model_close(&run.model);
     free(ids);
     return status;

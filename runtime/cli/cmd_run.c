@@ -96,25 +96,29 @@ static void report_store(const stk_run *run, const stk_generate_stats *generated
              (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
 }
 
-// The passes since the metrics were reset, against what was planned for such passes.
-static void compare(const stk_run *run, const char *what)
+// The passes since the metrics were reset, against what was planned for such passes: a prompt's
+// together, or a token's on average.
+static void compare(const stk_run *run, const char *what, bool is_prompt)
 {
     const stk_plan *plan = stk_engine_planned(run->model.engine);
     const stk_plan_model *model = stk_engine_plan_model(run->model.engine);
     const stk_metrics *m = stk_session_metrics(run->session);
     if (!run->compares || !plan || m->forwards == 0)
         return;
-    uint32_t rows = (uint32_t)(m->tokens / m->forwards);
     uint32_t length = stk_session_length(run->session, 0), position = length;
+    uint32_t rows = (uint32_t)(m->tokens / m->forwards);
     position -= (uint32_t)(m->tokens < length ? m->tokens : length);
     stk_plan_cost cost;
-    if (rows == 1)
+    if (is_prompt)
+        stk_cost_prompt(&run->facts->machine, model, &plan->choices, (uint32_t)m->tokens, position,
+                        &cost);
+    else if (rows == 1)
         stk_cost_decode(&run->facts->machine, model, &plan->choices, (position + length) / 2,
                         &cost);
-    else
+    else // several guessed tokens at once
         stk_cost_prefill(&run->facts->machine, model, &plan->choices, rows,
                          (position + length - rows) / 2, &cost);
-    stk_plan_compare(what, &cost, m, &run->console.log);
+    stk_plan_compare(what, &cost, is_prompt ? 1 : m->forwards, m, &run->console.log);
 }
 
 // Whether experts were read where they are, on several memory nodes.
@@ -143,7 +147,7 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
                  s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
     report_nodes(run);
-    compare(run, "decode");
+    compare(run, "decode", false);
 }
 
 static void print(stk_run *run, stk_str text)
@@ -156,7 +160,7 @@ static bool on_token(void *user, int32_t id)
 {
     stk_run *run = user;
     if (run->id_count == 0) { // the prompt is read
-        compare(run, "prompt");
+        compare(run, "prompt", true);
         if (run->compares)
             stk_session_metrics_reset(run->session);
     }
@@ -232,7 +236,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
     const stk_log *log = &run->console.log;
     stk_engine_options planned = *engine;
     planned.planned_session = session;
-    run->facts = find_facts(engine);
+    run->facts = engine->cluster ? NULL : find_facts(engine);
     planned.machine = run->facts ? &run->facts->machine : NULL;
     stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)

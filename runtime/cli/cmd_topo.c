@@ -60,18 +60,22 @@ static stk_status show_this(const topo_options *o, stk_topo *topo, const stk_log
     results = (stk_probe_results){0};
     if (cache)
         is_known = stk_probe_cache_load(cache, topo->machine, log, &results);
+    stk_topo_gpus *gpus = malloc(sizeof *gpus);
+    if (gpus)
+        stk_topo_gpus_find(gpus, log);
     if (o->has_probe) {
         const stk_probe_run_options options = {.path = o->path, .is_refreshed = o->is_refreshed};
         status = stk_probe_run(&options, topo->machine, &disk, log, &results, &is_new);
         is_known = status == STK_OK;
+        for (uint32_t i = 0; is_known && gpus && i < gpus->count; i++)
+            stk_probe_run_gpu(&gpus->infos[i], i, o->is_refreshed, log, &results, &is_new);
     }
     if (is_new && is_known && cache)
         stk_probe_cache_store(cache, topo->machine, &results, log);
     if (is_known)
         topo->results = &results;
-    stk_topo_gpus *gpus = malloc(sizeof *gpus);
     if (gpus)
-        stk_topo_gpus_find(gpus, o->has_probe, log);
+        gpus->results = topo->results;
     topo->gpus = gpus;
     if (status == STK_OK)
         status = show(o, topo);

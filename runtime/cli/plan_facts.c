@@ -1,7 +1,9 @@
 #include "cli/plan_facts.h"
 
 #include "cli/probe_run.h"
+#include "engine/speed_probe.h"
 #include "store/sidecar.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@ enum { PATH_BYTES = 4096 };
 // Where nothing was measured: an ordinary desktop of some years ago.
 static const double ASSUMED_NODE_BYTES_PER_S = 20e9, ASSUMED_THREAD_BYTES_PER_S = 8e9;
 static const double ASSUMED_FAR_BYTES_PER_S = 8e9; // memory without cores of its own
+static const double ASSUMED_RUNS_SHARE = 0.8;      // of that in short runs
 static const double ASSUMED_DECODE_MACS = 15e9, ASSUMED_PREFILL_MACS = 50e9;
 static const double ASSUMED_DISK_BYTES_PER_S = 1e9, ASSUMED_DISK_LATENCY_S = 120e-6;
 // Two cores meet in a microsecond or so; every further one adds a cache line's way.
@@ -42,6 +45,7 @@ static void add_node(const stk_machine *machine, const stk_memory_node *node, ui
     stk_plan_node *n = &m->nodes[m->node_count++];
     const stk_probe_read *read = find_read(results, index);
     uint64_t firmware_mib_s = stk_machine_bandwidth_mib_s(machine, index, index);
+    double runs_share = ASSUMED_RUNS_SHARE, one_runs_share = ASSUMED_RUNS_SHARE;
     *n = (stk_plan_node){.core_count = node->core_count,
                          .memory_bytes = node->memory_bytes,
                          .read_bytes_per_s = node->core_count ? ASSUMED_NODE_BYTES_PER_S
@@ -50,6 +54,8 @@ static void add_node(const stk_machine *machine, const stk_memory_node *node, ui
     if (read && read->read_mib_s && read->one_thread_mib_s) {
         n->read_bytes_per_s = mib(read->read_mib_s);
         n->one_bytes_per_s = mib(read->one_thread_mib_s);
+        runs_share = (double)read->runs_mib_s / (double)read->read_mib_s;
+        one_runs_share = (double)read->one_thread_runs_mib_s / (double)read->one_thread_mib_s;
         out->has_memory_probe = true;
     } else if (firmware_mib_s) {
         n->read_bytes_per_s = mib(firmware_mib_s);
@@ -57,6 +63,8 @@ static void add_node(const stk_machine *machine, const stk_memory_node *node, ui
     // Eight cores read no more than all cores do.
     if (n->one_bytes_per_s > n->read_bytes_per_s)
         n->one_bytes_per_s = n->read_bytes_per_s;
+    n->runs_bytes_per_s = n->read_bytes_per_s * fmin(runs_share, 1);
+    n->one_runs_bytes_per_s = n->one_bytes_per_s * fmin(one_runs_share, 1);
 }
 
 void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
@@ -98,7 +106,8 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
     }
 }
 
-void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info)
+void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
+                            const stk_probe_gpu *measured)
 {
     stk_plan_machine *m = &facts->machine;
     if (m->gpu_count == STK_PLAN_GPUS_MAX || !info->usable)
@@ -110,20 +119,40 @@ void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *inf
                         .memory_bytes = bytes / 10 * 9,
                         .read_bytes_per_s = is_discrete ? 250e9 : m->nodes[0].read_bytes_per_s,
                         .operations_per_s = is_discrete ? 5e12 : 500e9,
-                        .submit_s = is_discrete ? 80e-6 : 60e-6};
-    if (info->kind == STK_VK_CPU) // the same cores, with more in between
+                        .submit_s = stk_speed_gpu_layer_s(is_discrete),
+                        .link_bytes_per_s = is_discrete ? 12e9 : m->nodes[0].read_bytes_per_s};
+    if (measured && measured->copy_mib_s)
+        g->read_bytes_per_s = mib(measured->copy_mib_s);
+    if (measured && measured->upload_mib_s)
+        g->link_bytes_per_s = mib(measured->upload_mib_s);
+    // Nothing that shares memory reads it faster than all cores do.
+    if (g->is_integrated)
+        g->read_bytes_per_s = fmin(g->read_bytes_per_s, m->nodes[0].read_bytes_per_s);
+    g->is_software = info->kind == STK_VK_CPU;
+    if (g->is_software) // with more in between
         g->operations_per_s = m->decode_macs_per_s / 4;
+    g->is_measured = measured != NULL;
     snprintf(g->name, sizeof g->name, "%.63s", info->name);
 }
 
-static void add_gpus(const char *device, const stk_log *log, stk_plan_facts *out)
+// The device that would be used, its speeds measured if that is wanted.
+static void add_gpus(const stk_plan_facts_options *o, const stk_log *log,
+                     stk_probe_results *results, bool *is_new, stk_plan_facts *out)
 {
     stk_vk_device_info *infos = calloc(STK_VK_DEVICES_MAX, sizeof *infos);
     uint32_t count = 0, index;
-    const char *choice = strncmp(device, "vulkan:", 7) == 0 ? device + 7 : NULL;
+    const char *choice = strncmp(o->device, "vulkan:", 7) == 0 ? o->device + 7 : NULL;
     if (infos && stk_vk_devices(log, infos, &count) == STK_OK &&
-        stk_vk_choose(infos, count, choice, log, &index) == STK_OK)
-        stk_plan_facts_add_gpu(out, &infos[index]);
+        stk_vk_choose(infos, count, choice, log, &index) == STK_OK) {
+        const stk_vk_device_info *d = &infos[index];
+        if (strcmp(o->device, "auto") == 0 && d->kind == STK_VK_CPU) {
+            free(infos); // as the engine has it
+            return;
+        }
+        if (o->measures || o->is_refreshed)
+            stk_probe_run_gpu(d, index, o->is_refreshed, log, results, is_new);
+        stk_plan_facts_add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));
+    }
     free(infos);
 }
 
@@ -157,10 +186,12 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
             .path = read_path(o->path, path), .is_quick = true, .is_refreshed = o->is_refreshed};
         status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
     }
-    if (status == STK_OK && is_new && cache)
-        stk_probe_cache_store(cache, machine, &results, log);
     if (status == STK_OK)
         stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), out);
+    if (status == STK_OK && o->device && strcmp(o->device, "cpu") != 0)
+        add_gpus(o, log, &results, &is_new, out);
+    if (status == STK_OK && is_new && cache)
+        stk_probe_cache_store(cache, machine, &results, log);
     stk_probe_results_free(&results);
     free(cache);
     return status;
@@ -178,8 +209,6 @@ stk_status stk_plan_facts_find(const stk_plan_facts_options *o, const stk_log *l
         status = measure(o, machine, log, out);
     else
         stk_plan_facts_of(machine, NULL, NULL, out);
-    if (status == STK_OK && out->is_this && o->device && strcmp(o->device, "cpu") != 0)
-        add_gpus(o->device, log, out);
     stk_machine_close(&machine);
     return status;
 }

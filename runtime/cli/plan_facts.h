@@ -22,8 +22,9 @@ typedef struct stk_plan_facts {
 void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
                        const stk_probe_disk *disk, stk_plan_facts *out);
 
-// Adds a GPU with speeds that are usual for its kind.
-void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info);
+// Adds a GPU: with the speeds that were measured, or (NULL) those usual for its kind.
+void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
+                            const stk_probe_gpu *measured);
 
 typedef struct stk_plan_facts_options {
     const char *topology; // as stk_machine_options; NULL: this machine

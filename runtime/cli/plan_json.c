@@ -47,9 +47,10 @@ static json_t *json_places(const stk_plan_shown *s)
         json_array_append_new(ranks,
                               json_pack("{s:I, s:I}", "first_layer", (json_int_t)p->ranks[r].first,
                                         "layers", (json_int_t)p->ranks[r].count));
-    return json_pack("{s:o, s:o, s:o, s:s, s:s}", "nodes", nodes, "gpus", gpus, "ranks", ranks,
-                     "attention", p->attention_gpu < 0 ? "cpu" : "gpu", "head",
-                     p->head_gpu < 0 ? "cpu" : "gpu");
+    return json_pack("{s:o, s:o, s:o, s:s, s:I, s:s}", "nodes", nodes, "gpus", gpus, "ranks", ranks,
+                     "attention", p->choices.gpu_layers ? "gpu" : "cpu", "attention_gpu_layers",
+                     (json_int_t)p->choices.gpu_layers, "head",
+                     p->choices.gpu_head ? "gpu" : "cpu");
 }
 
 static json_t *json_gains(const stk_plan *p)

@@ -19,9 +19,9 @@ void stk_plan_print_text(const stk_plan_shown *shown, bool explains); // to stan
 // Prints one object and a newline. 0, or ENOMEM.
 STK_CHECKED int stk_plan_print_json(const stk_plan_shown *shown);
 
-// Logs at info, stage by stage, what a forward pass was planned to take and what passes took on
-// average: timed metrics (engine/metrics.h) of passes of that kind alone.
-void stk_plan_compare(const char *what, const stk_plan_cost *cost, const stk_metrics *metrics,
-                      const stk_log *log);
+// Logs at info, stage by stage, what was planned and what it took: `passes` times `cost` against
+// timed metrics (engine/metrics.h) of those passes alone. Short passes get one line.
+void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t passes,
+                      const stk_metrics *metrics, const stk_log *log);
 
 #endif

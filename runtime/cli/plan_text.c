@@ -63,16 +63,19 @@ static void print_machine(const stk_plan_shown *s, bool explains)
     if (s->facts->has_memory_probe && localtime_r(&at, &local))
         strftime(when, sizeof when, "measured %Y-%m-%d %H:%M", &local);
     for (uint32_t i = 0; i < m->node_count; i++)
-        printf("  node %-3" PRIu32 " %.1f GB/s, one thread %.1f GB/s (%s)\n", i,
-               m->nodes[i].read_bytes_per_s / 1e9, m->nodes[i].one_bytes_per_s / 1e9, when);
+        printf("  node %-3" PRIu32
+               " %.1f GB/s, one thread %.1f; in short runs %.1f and %.1f (%s)\n",
+               i, m->nodes[i].read_bytes_per_s / 1e9, m->nodes[i].one_bytes_per_s / 1e9,
+               m->nodes[i].runs_bytes_per_s / 1e9, m->nodes[i].one_runs_bytes_per_s / 1e9, when);
     printf("  core     %.1f G int8 multiply-adds/s one row, %.1f many (%s)\n",
            m->decode_macs_per_s / 1e9, m->prefill_macs_per_s / 1e9, when);
     printf("  disk     %.2f GB/s, %.0f us (%s)\n", m->disk_bytes_per_s / 1e9,
            m->disk_latency_s * 1e6,
            s->facts->has_disk_probe ? "measured" : "assumed, not measured");
     for (uint32_t g = 0; g < m->gpu_count; g++)
-        printf("  GPU      %s: %.0f GB/s, %.1f T multiply-adds/s (usual for its kind)\n",
+        printf("  GPU      %s: %.0f GB/s (%s), %.2f T multiply-adds/s (usual for its kind)\n",
                m->gpus[g].name, m->gpus[g].read_bytes_per_s / 1e9,
+               m->gpus[g].is_measured ? "measured" : "usual for its kind",
                m->gpus[g].operations_per_s / 1e12);
     printf("  experts  %s\n", s->model->usage_tokens ? "used as recorded beside the model"
                                                      : "used as is usual; nothing recorded");
@@ -132,8 +135,15 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     snprintf(value, sizeof value, "%" PRIu32 " in flight", p->choices.reads_inflight);
     print_value("reads", value, source_of(s, "inflight", "twice what keeps the disk busy", source),
                 explains);
-    print_value("attention", "CPU, every layer", "experts are what a GPU computes", explains);
-    print_value("head", "CPU", "likewise", explains);
+    const char *gpu = p->gpu_count ? s->facts->machine.gpus[0].name : "no GPU";
+    const char *alone = p->gpu_count ? searched : "no GPU is used";
+    snprintf(value, sizeof value, "CPU, every layer");
+    if (p->choices.gpu_layers)
+        snprintf(value, sizeof value, "last %" PRIu32 " layers on %.30s", p->choices.gpu_layers,
+                 gpu);
+    print_value("attention", value, source_of(s, "gpu-layers", alone, source), explains);
+    snprintf(value, sizeof value, "%.60s", p->choices.gpu_head ? gpu : "CPU");
+    print_value("head", value, source_of(s, "gpu-head", alone, source), explains);
     for (uint32_t r = 0; r < p->rank_count && p->rank_count > 1; r++)
         printf("rank %-5" PRIu32 " layers %" PRIu32 " to %" PRIu32 "\n", r, p->ranks[r].first,
                p->ranks[r].first + p->ranks[r].count - 1);

@@ -1,14 +1,23 @@
 // cli/probe_cache.h: what was measured on this machine, kept between runs.
 //
 // Owns the file XDG_CACHE_HOME/stoker/probe.json (or ~/.cache/...): several machines by
-// fingerprint, because home folders are shared. Knows JSON; measures nothing. The cache is never
-// trusted: what is damaged, old or of another machine is as if it were not there.
+// fingerprint, because home folders are shared. Another kernel, CPU list, quota or memory limit is
+// another machine. Knows JSON; measures nothing. The cache is never trusted: what is damaged, old
+// or of another machine is as if it were not there.
 #ifndef STK_CLI_PROBE_CACHE_H
 #define STK_CLI_PROBE_CACHE_H
 
 #include "topology/probe.h"
 
-enum { STK_PROBE_DISKS_MAX = 8 };
+enum { STK_PROBE_DISKS_MAX = 8, STK_PROBE_GPUS_MAX = 8, STK_PROBE_NAME_BYTES = 256 };
+
+// A Vulkan device, known by its name, driver and place, and the speeds of its memory.
+typedef struct stk_probe_gpu {
+    char name[STK_PROBE_NAME_BYTES], driver[STK_PROBE_NAME_BYTES], pci[16];
+    uint64_t upload_mib_s;   // from host memory
+    uint64_t download_mib_s; // to host memory
+    uint64_t copy_mib_s;     // within its memory: bytes read plus bytes written
+} stk_probe_gpu;
 
 typedef struct stk_probe_results {
     int64_t measured_at;         // seconds since 1970; 0: nothing but disks
@@ -18,6 +27,8 @@ typedef struct stk_probe_results {
     stk_probe_rate prefill_rate; // many rows at a time
     stk_probe_disk disks[STK_PROBE_DISKS_MAX];
     uint32_t disk_count;
+    stk_probe_gpu gpus[STK_PROBE_GPUS_MAX];
+    uint32_t gpu_count;
 } stk_probe_results;
 
 void stk_probe_results_free(stk_probe_results *results); // and clears
@@ -27,6 +38,11 @@ const stk_probe_disk *stk_probe_results_disk(const stk_probe_results *results,
                                              const stk_block_device *device);
 // Adds or replaces a disk; the oldest makes room. Disks without a name are not kept.
 void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk);
+
+// Likewise a GPU.
+const stk_probe_gpu *stk_probe_results_gpu(const stk_probe_results *results, const char *name,
+                                           const char *driver, const char *pci);
+void stk_probe_results_add_gpu(stk_probe_results *results, const stk_probe_gpu *gpu);
 
 // The file's path, allocated; NULL when neither variable is set. In cache_path.c.
 char *stk_probe_cache_path(void);

@@ -17,10 +17,12 @@ json_t *stk_block_to_json(const stk_block_device *d)
 
 static json_t *read_to_json(const stk_probe_read *r)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "from_node", (json_int_t)r->from_node,
-                     "to_node", (json_int_t)r->to_node, "threads", (json_int_t)r->thread_count,
-                     "read_mib_s", (json_int_t)r->read_mib_s, "one_thread_mib_s",
-                     (json_int_t)r->one_thread_mib_s, "buffer_bytes", (json_int_t)r->buffer_bytes);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "from_node", (json_int_t)r->from_node,
+        "to_node", (json_int_t)r->to_node, "threads", (json_int_t)r->thread_count, "read_mib_s",
+        (json_int_t)r->read_mib_s, "one_thread_mib_s", (json_int_t)r->one_thread_mib_s,
+        "runs_mib_s", (json_int_t)r->runs_mib_s, "one_thread_runs_mib_s",
+        (json_int_t)r->one_thread_runs_mib_s, "buffer_bytes", (json_int_t)r->buffer_bytes);
 }
 
 static json_t *rate_to_json(const stk_probe_rate *r)
@@ -41,16 +43,26 @@ static json_t *disk_to_json(const stk_probe_disk *d)
                      (json_int_t)d->random_4kib_deep_per_s);
 }
 
+static json_t *gpu_to_json(const stk_probe_gpu *g)
+{
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "name", g->name, "driver", g->driver, "pci",
+                     g->pci, "upload_mib_s", (json_int_t)g->upload_mib_s, "download_mib_s",
+                     (json_int_t)g->download_mib_s, "copy_mib_s", (json_int_t)g->copy_mib_s);
+}
+
 json_t *stk_probe_to_json(const stk_probe_results *results)
 {
-    json_t *reads = json_array(), *disks = json_array();
+    json_t *reads = json_array(), *disks = json_array(), *gpus = json_array();
     for (uint32_t i = 0; i < results->read_count; i++)
         json_array_append_new(reads, read_to_json(&results->reads[i]));
     for (uint32_t i = 0; i < results->disk_count; i++)
         json_array_append_new(disks, disk_to_json(&results->disks[i]));
-    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "measured_at", (json_int_t)results->measured_at,
-                     "reads", reads, "int8_one_row", rate_to_json(&results->decode_rate),
-                     "int8_many_rows", rate_to_json(&results->prefill_rate), "disks", disks);
+    for (uint32_t i = 0; i < results->gpu_count; i++)
+        json_array_append_new(gpus, gpu_to_json(&results->gpus[i]));
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "measured_at",
+                     (json_int_t)results->measured_at, "reads", reads, "int8_one_row",
+                     rate_to_json(&results->decode_rate), "int8_many_rows",
+                     rate_to_json(&results->prefill_rate), "disks", disks, "gpus", gpus);
 }
 
 // --- back, trusting nothing
@@ -91,16 +103,25 @@ static bool take_read(const json_t *json, uint32_t node_count, stk_probe_read *o
            take_u32(json, "threads", UINT32_MAX, &out->thread_count) &&
            take_u64(json, "read_mib_s", INT64_MAX, &out->read_mib_s) &&
            take_u64(json, "one_thread_mib_s", INT64_MAX, &out->one_thread_mib_s) &&
+           take_u64(json, "runs_mib_s", INT64_MAX, &out->runs_mib_s) &&
+           take_u64(json, "one_thread_runs_mib_s", INT64_MAX, &out->one_thread_runs_mib_s) &&
            take_u64(json, "buffer_bytes", INT64_MAX, &out->buffer_bytes);
+}
+
+static bool take_text(const json_t *object, const char *key, size_t size, char *out)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    if (!text || strlen(text) >= size)
+        return false;
+    memcpy(out, text, strlen(text) + 1);
+    return true;
 }
 
 static bool take_disk(const json_t *json, stk_probe_disk *out)
 {
-    const char *name = json_string_value(json_object_get(json, "device"));
     const char *engine = json_string_value(json_object_get(json, "engine"));
-    if (!name || strlen(name) >= sizeof out->device.name || !engine)
+    if (!take_text(json, "device", sizeof out->device.name, out->device.name) || !engine)
         return false;
-    memcpy(out->device.name, name, strlen(name) + 1);
     out->engine = strcmp(engine, "io_uring") == 0 ? "io_uring" : "threads";
     out->is_direct = json_is_true(json_object_get(json, "direct"));
     return take_u64(json, "device_bytes", INT64_MAX, &out->device.size_bytes) &&
@@ -112,11 +133,23 @@ static bool take_disk(const json_t *json, stk_probe_disk *out)
            take_u64(json, "random_4kib_deep_per_s", INT64_MAX, &out->random_4kib_deep_per_s);
 }
 
+static bool take_gpu(const json_t *json, stk_probe_gpu *out)
+{
+    return take_text(json, "name", sizeof out->name, out->name) &&
+           take_text(json, "driver", sizeof out->driver, out->driver) &&
+           take_text(json, "pci", sizeof out->pci, out->pci) &&
+           take_u64(json, "upload_mib_s", INT64_MAX, &out->upload_mib_s) &&
+           take_u64(json, "download_mib_s", INT64_MAX, &out->download_mib_s) &&
+           take_u64(json, "copy_mib_s", INT64_MAX, &out->copy_mib_s);
+}
+
 static bool take_all(json_t *json, uint32_t node_count, stk_probe_results *out)
 {
-    const json_t *reads = json_object_get(json, "reads"), *disks = json_object_get(json, "disks");
+    const json_t *reads = json_object_get(json, "reads"), *disks = json_object_get(json, "disks"),
+                 *gpus = json_object_get(json, "gpus");
     uint64_t measured_at;
-    if (!json_is_array(reads) || !json_is_array(disks) ||
+    if (!json_is_array(reads) || !json_is_array(disks) || !json_is_array(gpus) ||
+        json_array_size(gpus) > STK_PROBE_GPUS_MAX ||
         json_array_size(reads) > (size_t)node_count * node_count ||
         json_array_size(disks) > STK_PROBE_DISKS_MAX ||
         !take_u64(json, "measured_at", INT64_MAX, &measured_at) ||
@@ -133,6 +166,9 @@ static bool take_all(json_t *json, uint32_t node_count, stk_probe_results *out)
             return false;
     for (; out->disk_count < json_array_size(disks); out->disk_count++)
         if (!take_disk(json_array_get(disks, out->disk_count), &out->disks[out->disk_count]))
+            return false;
+    for (; out->gpu_count < json_array_size(gpus); out->gpu_count++)
+        if (!take_gpu(json_array_get(gpus, out->gpu_count), &out->gpus[out->gpu_count]))
             return false;
     return true;
 }

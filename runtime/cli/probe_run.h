@@ -3,10 +3,11 @@
 #define STK_CLI_PROBE_RUN_H
 
 #include "cli/probe_cache.h"
+#include "vulkan/device.h"
 
 typedef struct stk_probe_run_options {
     const char *path;  // read to measure its disk, never written
-    bool is_quick;     // fewer and shorter runs: two or three seconds
+    bool is_quick;     // fewer and shorter runs: two seconds instead of ten
     bool is_refreshed; // measure again what is known
 } stk_probe_run_options;
 
@@ -15,5 +16,10 @@ typedef struct stk_probe_run_options {
 STK_CHECKED stk_status stk_probe_run(const stk_probe_run_options *options,
                                      const stk_machine *machine, const stk_block_device *device,
                                      const stk_log *log, stk_probe_results *results, bool *is_new);
+
+// Likewise the speeds of a device, the driver's number `index`. One that is not usable is left
+// alone, one that fails is said and left unmeasured.
+void stk_probe_run_gpu(const stk_vk_device_info *info, uint32_t index, bool is_refreshed,
+                       const stk_log *log, stk_probe_results *results, bool *is_new);
 
 #endif

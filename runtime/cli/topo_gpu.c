@@ -5,28 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
-static void measure(stk_topo_gpus *gpus, uint32_t index, const stk_log *log)
-{
-    char number[12];
-    stk_vk *vk = NULL;
-    snprintf(number, sizeof number, "%" PRIu32, index);
-    const stk_vk_options options = {.log = log, .device = number};
-    stk_status status = stk_vk_open(&options, &vk);
-    if (status == STK_OK)
-        status = stk_vk_probe(vk, 0, &gpus->speeds[index]);
-    if (status != STK_OK)
-        stk_warn(log, "%s: not measured (%s)", gpus->infos[index].name, stk_status_name(status));
-    stk_vk_close(&vk);
-}
-
-void stk_topo_gpus_find(stk_topo_gpus *gpus, bool measures, const stk_log *log)
+void stk_topo_gpus_find(stk_topo_gpus *gpus, const stk_log *log)
 {
     memset(gpus, 0, sizeof *gpus);
     if (stk_vk_devices(log, gpus->infos, &gpus->count) != STK_OK)
         gpus->count = 0; // it said why
-    for (uint32_t i = 0; measures && i < gpus->count; i++)
-        if (gpus->infos[i].usable)
-            measure(gpus, i, log);
+}
+
+// What was measured of a device; NULL: nothing.
+static const stk_probe_gpu *speeds_of(const stk_topo_gpus *gpus, uint32_t index)
+{
+    const stk_vk_device_info *d = &gpus->infos[index];
+    return gpus->results ? stk_probe_results_gpu(gpus->results, d->name, d->driver, d->pci) : NULL;
 }
 
 uint32_t stk_topo_gpu_node(const stk_machine *machine, const stk_vk_device_info *info)
@@ -84,7 +74,7 @@ static void print_memory(const stk_vk_device_info *d)
 static void print_gpu(const stk_topo_gpus *gpus, uint32_t index, const stk_machine *machine)
 {
     const stk_vk_device_info *d = &gpus->infos[index];
-    const stk_vk_speeds *speeds = &gpus->speeds[index];
+    const stk_probe_gpu *speeds = speeds_of(gpus, index);
     uint32_t node = stk_topo_gpu_node(machine, d), node_count;
     const stk_memory_node *nodes = stk_machine_nodes(machine, &node_count);
     printf("vulkan %-3" PRIu32 " %s, %s, %s, Vulkan %u.%u", index, d->name,
@@ -104,7 +94,7 @@ static void print_gpu(const stk_topo_gpus *gpus, uint32_t index, const stk_machi
         if (features[i].there)
             printf(", %s", features[i].name);
     puts(d->unified ? ", memory shared with the CPU" : is_all_mappable(d) ? ", resizable BAR" : "");
-    if (speeds->bytes != 0)
+    if (speeds)
         printf("  copies   %" PRIu64 " MiB/s to the device, %" PRIu64 " back, %" PRIu64
                " read and written within\n",
                speeds->upload_mib_s, speeds->download_mib_s, speeds->copy_mib_s);
@@ -116,13 +106,13 @@ void stk_topo_print_gpus(const stk_topo_gpus *gpus, const stk_machine *machine)
         print_gpu(gpus, i, machine);
 }
 
-static json_t *speeds_to_json(const stk_vk_speeds *s)
+static json_t *speeds_to_json(const stk_probe_gpu *s)
 {
-    if (s->bytes == 0)
+    if (!s)
         return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I}", "upload_mib_s", (json_int_t)s->upload_mib_s,
+    return json_pack("{s:I, s:I, s:I}", "upload_mib_s", (json_int_t)s->upload_mib_s,
                      "download_mib_s", (json_int_t)s->download_mib_s, "copy_mib_s",
-                     (json_int_t)s->copy_mib_s, "bytes", (json_int_t)s->bytes);
+                     (json_int_t)s->copy_mib_s);
 }
 
 static json_t *version_to_json(uint32_t version)
@@ -157,7 +147,7 @@ static json_t *gpu_to_json(const stk_topo_gpus *gpus, uint32_t index, const stk_
         "unusable_because", d->unusable_because, "heaps", heaps, "has", has, "subgroup_size",
         (json_int_t)d->subgroup_size, "storage_range_bytes_max",
         (json_int_t)d->storage_range_bytes_max, "allocation_bytes_max",
-        (json_int_t)d->allocation_bytes_max, "measured", speeds_to_json(&gpus->speeds[index]));
+        (json_int_t)d->allocation_bytes_max, "measured", speeds_to_json(speeds_of(gpus, index)));
 }
 
 json_t *stk_topo_gpus_to_json(const stk_topo_gpus *gpus, const stk_machine *machine)

@@ -2,20 +2,18 @@
 #ifndef STK_CLI_TOPO_GPU_H
 #define STK_CLI_TOPO_GPU_H
 
-#include "topology/machine.h"
+#include "cli/probe_cache.h"
 #include "vulkan/device.h"
-#include "vulkan/probe.h"
 #include <jansson.h>
 
 typedef struct stk_topo_gpus {
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
-    stk_vk_speeds speeds[STK_VK_DEVICES_MAX]; // bytes 0: not measured
     uint32_t count;
+    const stk_probe_results *results; // what was measured of them; NULL: nothing
 } stk_topo_gpus;
 
-// Looks for devices; with `measures` also how fast the memory of each usable one is. A machine
-// without Vulkan has none, which is no failure; a device that fails is said and left unmeasured.
-void stk_topo_gpus_find(stk_topo_gpus *gpus, bool measures, const stk_log *log);
+// Looks for devices. A machine without Vulkan has none, which is no failure.
+void stk_topo_gpus_find(stk_topo_gpus *gpus, const stk_log *log);
 
 // Where a device hangs off: an index into the machine's nodes by its PCI address, or
 // STK_INDEX_NONE.

@@ -196,12 +196,14 @@ static void print_disk(const stk_topo *topo)
 
 static void print_measured_disk(const stk_probe_disk *d)
 {
-    printf("  disk %s: sequential %" PRIu64 " MiB/s, random 1 MiB %" PRIu64
-           " MiB/s, random 4 KiB %" PRIu64 "/s one at a time (%.0f us), %" PRIu64
-           "/s with 32 (%s%s)\n",
-           d->device.name, d->sequential_mib_s, d->random_1mib_mib_s, d->random_4kib_per_s,
-           (double)d->random_4kib_latency_ns * 1e-3, d->random_4kib_deep_per_s, d->engine,
-           d->is_direct ? "" : ", through the page cache");
+    printf("  disk %s: ", d->device.name);
+    if (d->sequential_mib_s) // not by the quick measurement
+        printf("sequential %" PRIu64 " MiB/s, ", d->sequential_mib_s);
+    printf("random 1 MiB %" PRIu64 " MiB/s, random 4 KiB %" PRIu64 "/s one at a time (%.0f us)",
+           d->random_1mib_mib_s, d->random_4kib_per_s, (double)d->random_4kib_latency_ns * 1e-3);
+    if (d->random_4kib_deep_per_s)
+        printf(", %" PRIu64 "/s with 32", d->random_4kib_deep_per_s);
+    printf(" (%s%s)\n", d->engine, d->is_direct ? "" : ", through the page cache");
 }
 
 static void print_rate(const char *what, const stk_probe_rate *r)
@@ -234,7 +236,8 @@ static void print_results(const stk_topo *topo)
                nodes[p->from_node].os_index, nodes[p->to_node].os_index, p->read_mib_s,
                p->thread_count, plural(p->thread_count), p->one_thread_mib_s);
         print_size(p->buffer_bytes);
-        puts(")");
+        printf("), in runs of 1.5 KiB %" PRIu64 " and %" PRIu64 "\n", p->runs_mib_s,
+               p->one_thread_runs_mib_s);
     }
     print_rate("one row", &r->decode_rate);
     print_rate("many rows", &r->prefill_rate);

@@ -36,7 +36,11 @@ void stk_cluster_close(stk_cluster **cluster);
 uint32_t stk_cluster_rank(const stk_cluster *cluster);
 uint32_t stk_cluster_count(const stk_cluster *cluster);
 const char *stk_cluster_host(const stk_cluster *cluster, uint32_t rank);
-uint32_t stk_cluster_ranks_here(const stk_cluster *cluster); // on this rank's host
+// Machines are told apart by what their kernel calls this boot, so containers and network
+// namespaces with host names of their own are still on the machine whose cores and memory they
+// share.
+uint32_t stk_cluster_ranks_here(const stk_cluster *cluster);          // on this rank's machine
+uint32_t stk_cluster_turn(const stk_cluster *cluster, uint32_t rank); // ranks before it on its one
 
 // Nothing below fails when a rank is lost: this process has ended then.
 

@@ -10,7 +10,7 @@ typedef struct header {
     uint32_t type;
     uint64_t size;
     // of a forward
-    uint32_t row_count, width, hop, reserved;
+    uint32_t row_count, width, hop, has_draw;
     uint64_t computed_ns;
 } header;
 
@@ -19,9 +19,15 @@ static size_t align_up(size_t n)
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static size_t hidden_at(uint32_t row_count)
+// A forward: header, rows, how to draw if that is asked for, residual stream.
+static size_t draw_at(uint32_t row_count)
 {
     return align_up(ALIGN + row_count * sizeof(stk_message_row));
+}
+
+static size_t hidden_at(uint32_t row_count, bool has_draw)
+{
+    return draw_at(row_count) + (has_draw ? align_up(sizeof(stk_message_draw)) : 0);
 }
 
 size_t stk_message_hidden_bytes(const stk_message_forward *f)
@@ -33,7 +39,7 @@ size_t stk_message_hidden_bytes(const stk_message_forward *f)
 size_t stk_message_bytes_max(uint32_t row_count, uint32_t width)
 {
     size_t plain = ALIGN + sizeof(stk_message);
-    size_t rows = hidden_at(row_count) + (size_t)row_count * width * sizeof(float);
+    size_t rows = hidden_at(row_count, true) + (size_t)row_count * width * sizeof(float);
     return align_up(rows > plain ? rows : plain);
 }
 
@@ -72,7 +78,8 @@ size_t stk_message_encode(const stk_message *message, void *out, size_t capacity
         h.width = f->width;
         h.hop = f->hop;
         h.computed_ns = f->computed_ns;
-        h.size = hidden_at(f->row_count) + stk_message_hidden_bytes(f);
+        h.has_draw = f->draw != NULL;
+        h.size = hidden_at(f->row_count, f->draw != NULL) + stk_message_hidden_bytes(f);
     }
     assert(h.size <= capacity);
     (void)capacity;
@@ -82,7 +89,10 @@ size_t stk_message_encode(const stk_message *message, void *out, size_t capacity
         memcpy(to + ALIGN, data, bytes);
     if (message->type == STK_MESSAGE_FORWARD) {
         memcpy(to + ALIGN, f->rows, f->row_count * sizeof *f->rows);
-        memcpy(to + hidden_at(f->row_count), f->hidden, stk_message_hidden_bytes(f));
+        if (f->draw)
+            memcpy(to + draw_at(f->row_count), f->draw, sizeof *f->draw);
+        memcpy(to + hidden_at(f->row_count, f->draw != NULL), f->hidden,
+               stk_message_hidden_bytes(f));
     }
     return h.size;
 }
@@ -91,15 +101,19 @@ static stk_status decode_forward(const uint8_t *data, const header *h, uint32_t 
                                  stk_message_forward *out)
 {
     if (h->row_count == 0 || h->row_count > rows_max || h->width == 0 || h->width > WIDTH_MAX ||
-        h->hop >= STK_HOP_COUNT)
+        h->hop >= STK_HOP_COUNT || h->has_draw > 1)
         return STK_FORMAT;
     stk_message_forward f = {.row_count = h->row_count,
                              .width = h->width,
                              .hop = h->hop,
                              .computed_ns = h->computed_ns,
                              .rows = (const stk_message_row *)(const void *)(data + ALIGN),
-                             .hidden = data + hidden_at(h->row_count)};
-    if (h->size != hidden_at(f.row_count) + stk_message_hidden_bytes(&f))
+                             .hidden = data + hidden_at(h->row_count, h->has_draw)};
+    if (h->size != hidden_at(f.row_count, h->has_draw) + stk_message_hidden_bytes(&f))
+        return STK_FORMAT;
+    if (h->has_draw)
+        f.draw = (const stk_message_draw *)(const void *)(data + draw_at(h->row_count));
+    if (f.draw && f.draw->window_count > STK_MESSAGE_WINDOW_MAX)
         return STK_FORMAT;
     *out = f;
     return STK_OK;

@@ -36,11 +36,22 @@ typedef struct stk_message_row {
     uint32_t logits; // stk_want_logits of the engine
 } stk_message_row;
 
+// A sampler as rank 0's stands (engine/sampler.h), for the last rank to draw with.
+enum { STK_MESSAGE_WINDOW_MAX = 256 };
+typedef struct stk_message_draw {
+    float temperature, top_p, min_p, repeat_penalty;
+    uint32_t top_k, repeat_last;
+    uint32_t window_count, reserved;
+    uint64_t random[4];
+    int32_t window[STK_MESSAGE_WINDOW_MAX]; // [window_count] of them count
+} stk_message_draw;
+
 typedef struct stk_message_forward {
     uint32_t row_count, width;
-    uint32_t hop;                // stk_hop: how the residual stream is written
-    uint64_t computed_ns;        // of the ranks before, for this batch
-    const stk_message_row *rows; // [row_count]
+    uint32_t hop;                 // stk_hop: how the residual stream is written
+    uint64_t computed_ns;         // of the ranks before, for this batch
+    const stk_message_row *rows;  // [row_count]
+    const stk_message_draw *draw; // NULL: nothing is drawn
     const void *hidden; // [row_count][width], float or half; 64-byte aligned in the message
 } stk_message_forward;
 

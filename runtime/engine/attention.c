@@ -1,12 +1,15 @@
 // Rotary positions, the KV cache and attention over it.
 #include "engine/engine_impl.h"
 
+#include <string.h>
+
 static uint16_t *kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
                        uint32_t sequence, uint32_t head, uint32_t position)
 {
-    const stk_model *m = &s->engine->model;
-    size_t head_index = (size_t)sequence * m->kv_head_count + head;
-    return base + (head_index * kv->capacity_tokens + position % kv->capacity_tokens) * m->head_dim;
+    uint32_t at = position % kv->capacity_tokens;
+    return base + sequence * kv->sequence_stride + head * kv->head_stride +
+           at / STK_SEGMENT_TOKENS * kv->segment_stride +
+           at % STK_SEGMENT_TOKENS * (size_t)s->engine->model.head_dim;
 }
 
 // The KV heads whose keys and values a memory node holds.
@@ -78,12 +81,22 @@ void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row)
     }
 }
 
-// The query heads of one KV head in a run of rows of one sequence, over everything they may see.
+// The query heads of one KV head in a run of rows of one sequence, over everything they may see or
+// a piece of it.
 typedef struct attend_task {
     uint32_t row, row_count;
     uint32_t kv_head;
     uint32_t head, head_count; // of the query heads of this KV head
+    uint32_t piece;
 } attend_task;
+
+// How a batch is handed out, the same for every worker.
+typedef struct attend_sharing {
+    uint32_t head_count, row_count; // of a task, at most
+    uint32_t blocks;                // of rows
+    uint32_t pieces;                // of a task's segments; 1: who takes it finishes it
+    uint32_t segment_count;         // that a row sees, at most; told only if there are pieces
+} attend_sharing;
 
 // First visible position of a row and the one after the last.
 static void visible(const stk_session *s, uint32_t layer, uint32_t row, uint32_t *begin,
@@ -94,68 +107,177 @@ static void visible(const stk_session *s, uint32_t layer, uint32_t row, uint32_t
     *begin = window != 0 && *end > window ? *end - window : 0;
 }
 
-// Query i of a task is head i % head_count of row i / head_count; where it lies in q and attended.
-static size_t query_at(const stk_session *s, const attend_task *t, uint32_t i)
+// The segments of rows [row, row + count), the first of which sees furthest back.
+static void visible_segments(const stk_session *s, uint32_t layer, uint32_t row, uint32_t count,
+                             uint32_t *first, uint32_t *segment_count)
+{
+    uint32_t begin, end, unused;
+    visible(s, layer, row, &begin, &unused);
+    visible(s, layer, row + count - 1, &unused, &end);
+    *first = begin / STK_SEGMENT_TOKENS;
+    *segment_count = (end - 1) / STK_SEGMENT_TOKENS - *first + 1;
+}
+
+// A head's sums are quantised by who finishes it, if blocks do not straddle heads.
+static bool finishes_heads(const stk_session *s)
+{
+    return s->engine->model.head_dim % 32 == 0;
+}
+
+// Into how many pieces the tasks of a node are cut that has so many workers. Pieces cost a phase,
+// so not where the tasks can be shared evenly or are many.
+static uint32_t pieces_wanted(uint32_t tasks, uint32_t workers)
+{
+    enum { PIECES_PER_WORKER = 4 };
+    return tasks % workers == 0 ? 1 : (PIECES_PER_WORKER * workers + tasks - 1) / tasks;
+}
+
+static attend_sharing share_out(const stk_session *s, uint32_t layer)
 {
     const stk_model *m = &s->engine->model;
-    size_t heads = m->head_count / m->kv_head_count;
-    size_t head = t->kv_head * heads + t->head + i % t->head_count;
-    return ((t->row + i / t->head_count) * (size_t)m->head_count + head) * m->head_dim;
+    uint32_t heads = m->head_count / m->kv_head_count, first, count, node_count;
+    attend_sharing how = {.pieces = 1, .segment_count = 1};
+    how.head_count = heads < STK_ATTEND_QUERIES_MAX ? heads : STK_ATTEND_QUERIES_MAX;
+    how.row_count = STK_ATTEND_QUERIES_MAX / how.head_count;
+    how.blocks = (s->row_count + how.row_count - 1) / how.row_count;
+    if (s->row_count * m->head_count > s->attend_states_max)
+        return how;
+    for (uint32_t row = 0; row < s->row_count; row++) {
+        visible_segments(s, layer, row, 1, &first, &count);
+        how.segment_count = count > how.segment_count ? count : how.segment_count;
+    }
+    if ((uint64_t)how.segment_count * s->row_count * m->head_count > s->attend_states_max)
+        return how;
+    const stk_node *nodes = stk_nodes_list(stk_team_nodes(s->engine->team), &node_count);
+    for (uint32_t n = 0; n < node_count; n++) {
+        uint32_t tasks = how.blocks * (heads_begin(s, n + 1) - heads_begin(s, n));
+        uint32_t pieces = tasks == 0 ? 1 : pieces_wanted(tasks, nodes[n].worker_count);
+        how.pieces = pieces > how.pieces ? pieces : how.pieces;
+    }
+    how.pieces = how.pieces < how.segment_count ? how.pieces : how.segment_count;
+    return how;
+}
+
+uint32_t stk_attention_states(const stk_session *s)
+{
+    uint32_t heads = s->engine->model.head_count;
+    return finishes_heads(s) ? heads * (s->context_tokens / STK_SEGMENT_TOKENS + 1) : 0;
+}
+
+// Query i of a task is head i % head_count of row i / head_count; which of the model's heads.
+static uint32_t head_of(const stk_session *s, const attend_task *t, uint32_t i)
+{
+    const stk_model *m = &s->engine->model;
+    return t->kv_head * (m->head_count / m->kv_head_count) + t->head + i % t->head_count;
+}
+
+// Where a head of a row lies in q and attended.
+static size_t head_at(const stk_session *s, uint32_t row, uint32_t head)
+{
+    const stk_model *m = &s->engine->model;
+    return ((size_t)row * m->head_count + head) * m->head_dim;
+}
+
+// What pieces leave of a head of a row: the states of the segments it sees, in order.
+static stk_attend_state *states_of(stk_session *s, const attend_sharing *how, uint32_t row,
+                                   uint32_t head)
+{
+    const stk_model *m = &s->engine->model;
+    return s->attend_states + ((size_t)row * m->head_count + head) * how->segment_count;
+}
+
+// Where segment `segment` of query i is to be summed up: its state if the task is one of pieces,
+// else its total if that is the first, else nowhere that lasts.
+static stk_attend_state *state_for(stk_session *s, uint32_t layer, const attend_sharing *how,
+                                   const attend_task *t, uint32_t i, uint32_t segment,
+                                   stk_attend_state *totals)
+{
+    uint32_t row = t->row + i / t->head_count, first, unused;
+    visible_segments(s, layer, row, 1, &first, &unused);
+    if (how->pieces > 1) {
+        stk_attend_state *state = states_of(s, how, row, head_of(s, t, i)) + (segment - first);
+        state->o = s->attend_sums + (size_t)(state - s->attend_states) * s->engine->model.head_dim;
+        return state;
+    }
+    return segment == first ? &totals[i] : NULL;
 }
 
 // One segment for the rows of the task that see any of it.
 static void attend_segment(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
-                           const attend_task *t, uint32_t segment, stk_attend_state *totals)
+                           const attend_sharing *how, const attend_task *t, uint32_t segment,
+                           stk_attend_state *totals)
 {
     const stk_model *m = &s->engine->model;
     const stk_cpu *cpu = &s->engine->cpu;
     const stk_kv_layer *kv = &s->kv[layer];
     stk_attend_query queries[STK_ATTEND_QUERIES_MAX];
-    uint32_t owners[STK_ATTEND_QUERIES_MAX], count = 0;
+    stk_attend_state *states[STK_ATTEND_QUERIES_MAX];
+    uint32_t owners[STK_ATTEND_QUERIES_MAX], count = 0, at = segment * STK_SEGMENT_TOKENS;
     for (uint32_t i = 0; i < t->row_count * t->head_count; i++) {
-        uint32_t begin, end;
-        visible(s, layer, t->row + i / t->head_count, &begin, &end);
-        if (end <= segment || begin >= segment + STK_SEGMENT_TOKENS)
+        uint32_t begin, end, row = t->row + i / t->head_count;
+        visible(s, layer, row, &begin, &end);
+        if (end <= at || begin >= at + STK_SEGMENT_TOKENS)
             continue;
-        int is_first = begin >= segment;
-        uint32_t last = end - segment;
+        states[count] = state_for(s, layer, how, t, i, segment, totals);
         queries[count] = (stk_attend_query){
-            .q = s->q + query_at(s, t, i),
-            .begin = is_first ? begin - segment : 0,
-            .end = last < STK_SEGMENT_TOKENS ? last : STK_SEGMENT_TOKENS,
-            .state.o = is_first ? totals[i].o : scratch->attend_o + (size_t)count * m->head_dim,
+            .q = s->q + head_at(s, row, head_of(s, t, i)),
+            .begin = begin > at ? begin - at : 0,
+            .end = end - at < STK_SEGMENT_TOKENS ? end - at : STK_SEGMENT_TOKENS,
+            .state.o = states[count] ? states[count]->o
+                                     : scratch->attend_o + (size_t)count * m->head_dim,
         };
         owners[count++] = i;
     }
     uint32_t sequence = s->rows[t->row].sequence;
-    cpu->attend(queries, count, m->head_dim, kv_at(s, kv, kv->k, sequence, t->kv_head, segment),
-                kv_at(s, kv, kv->v, sequence, t->kv_head, segment), s->attend_scale);
+    cpu->attend(queries, count, m->head_dim, kv_at(s, kv, kv->k, sequence, t->kv_head, at),
+                kv_at(s, kv, kv->v, sequence, t->kv_head, at), s->attend_scale);
     for (uint32_t i = 0; i < count; i++) {
-        stk_attend_state *total = &totals[owners[i]];
-        if (queries[i].state.o == total->o)
-            *total = queries[i].state;
+        if (states[i])
+            *states[i] = queries[i].state;
         else
-            cpu->attend_merge(total, &queries[i].state, m->head_dim);
+            cpu->attend_merge(&totals[owners[i]], &queries[i].state, m->head_dim);
     }
 }
 
-static void attend(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
-                   const attend_task *t)
+// The result of a head of a row, of which `total` says everything.
+static void finish_head(stk_session *s, uint32_t row, uint32_t head, const stk_attend_state *total)
 {
-    uint32_t dim = s->engine->model.head_dim, begin, end, unused;
+    uint32_t dim = s->engine->model.head_dim;
+    float inverse = 1.0f / total->l;
+    for (uint32_t k = 0; k < dim; k++)
+        total->o[k] = total->o[k] * inverse;
+    if (finishes_heads(s))
+        stk_acts_quantize(s, &s->attended, row, head * dim, dim);
+}
+
+static void attend(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
+                   const attend_sharing *how, const attend_task *t)
+{
     stk_attend_state totals[STK_ATTEND_QUERIES_MAX];
-    for (uint32_t i = 0; i < t->row_count * t->head_count; i++)
-        totals[i].o = s->attended.x + query_at(s, t, i);
-    visible(s, layer, t->row, &begin, &unused);
-    visible(s, layer, t->row + t->row_count - 1, &unused, &end);
-    for (uint32_t at = begin / STK_SEGMENT_TOKENS * STK_SEGMENT_TOKENS; at < end;
-         at += STK_SEGMENT_TOKENS)
-        attend_segment(s, scratch, layer, t, at, totals);
-    for (uint32_t i = 0; i < t->row_count * t->head_count; i++) {
-        float inverse = 1.0f / totals[i].l;
-        for (uint32_t k = 0; k < dim; k++)
-            totals[i].o[k] = totals[i].o[k] * inverse;
-    }
+    uint32_t count = t->row_count * t->head_count, first, segments;
+    for (uint32_t i = 0; i < count; i++)
+        totals[i].o = s->attended.x + head_at(s, t->row + i / t->head_count, head_of(s, t, i));
+    visible_segments(s, layer, t->row, t->row_count, &first, &segments);
+    uint32_t end = first + segments * (t->piece + 1) / how->pieces;
+    for (uint32_t at = first + segments * t->piece / how->pieces; at < end; at++)
+        attend_segment(s, scratch, layer, how, t, at, totals);
+    for (uint32_t i = 0; i < count && how->pieces == 1; i++)
+        finish_head(s, t->row + i / t->head_count, head_of(s, t, i), &totals[i]);
+}
+
+// Merges what the pieces have left of a head of a row, in the order of its segments.
+static void merge_pieces(stk_session *s, uint32_t layer, const attend_sharing *how, uint32_t row,
+                         uint32_t head)
+{
+    uint32_t dim = s->engine->model.head_dim, first, count;
+    const stk_attend_state *states = states_of(s, how, row, head);
+    stk_attend_state total = states[0];
+    visible_segments(s, layer, row, 1, &first, &count);
+    total.o = s->attended.x + head_at(s, row, head);
+    memcpy(total.o, states[0].o, dim * sizeof *total.o);
+    for (uint32_t i = 1; i < count; i++)
+        s->engine->cpu.attend_merge(&total, &states[i], dim);
+    finish_head(s, row, head, &total);
 }
 
 // The part of rows [begin, end) that belongs to one sequence.
@@ -168,23 +290,23 @@ static uint32_t run_of_sequence(const stk_session *s, uint32_t begin, uint32_t e
 }
 
 // Shares of the heads that a node holds, for its workers and those who help them.
-static void attend_heads(stk_session *s, stk_worker *worker, uint32_t layer, uint32_t node)
+static void attend_heads(stk_session *s, stk_worker *worker, uint32_t layer,
+                         const attend_sharing *how, uint32_t node)
 {
     const stk_model *m = &s->engine->model;
     uint32_t first = heads_begin(s, node), kv_heads = heads_begin(s, node + 1) - first;
-    uint32_t heads = m->head_count / m->kv_head_count, task, unused;
-    uint32_t head_count = heads < STK_ATTEND_QUERIES_MAX ? heads : STK_ATTEND_QUERIES_MAX;
-    uint32_t rows_max = STK_ATTEND_QUERIES_MAX / head_count;
-    uint32_t blocks = (s->row_count + rows_max - 1) / rows_max;
-    while (stk_worker_take_from(worker, node, blocks * kv_heads, 1, &task, &unused)) {
-        uint32_t row = task / kv_heads * rows_max;
-        uint32_t end = s->row_count - row < rows_max ? s->row_count : row + rows_max;
+    uint32_t heads = m->head_count / m->kv_head_count, total = how->blocks * kv_heads * how->pieces;
+    uint32_t unit, unused;
+    while (stk_worker_take_from(worker, node, total, 1, &unit, &unused)) {
+        uint32_t task = unit / how->pieces, row = task / kv_heads * how->row_count;
+        uint32_t end = s->row_count - row < how->row_count ? s->row_count : row + how->row_count;
         while (row < end) {
-            attend_task t = {.row = row, .kv_head = first + task % kv_heads};
+            attend_task t = {
+                .row = row, .kv_head = first + task % kv_heads, .piece = unit % how->pieces};
             t.row_count = run_of_sequence(s, row, end);
             for (; t.head < heads; t.head += t.head_count) {
-                t.head_count = heads - t.head < head_count ? heads - t.head : head_count;
-                attend(s, &s->workers[worker->index], layer, &t);
+                t.head_count = heads - t.head < how->head_count ? heads - t.head : how->head_count;
+                attend(s, &s->workers[worker->index], layer, how, &t);
             }
             row += t.row_count;
         }
@@ -193,11 +315,24 @@ static void attend_heads(stk_session *s, stk_worker *worker, uint32_t layer, uin
 
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer)
 {
-    uint32_t node_count = stk_engine_node_count(s->engine);
-    attend_heads(s, worker, layer, worker->node);
-    if (heads_begin(s, worker->node) != heads_begin(s, worker->node + 1))
+    const stk_model *m = &s->engine->model;
+    const attend_sharing how = share_out(s, layer);
+    uint32_t node_count = stk_engine_node_count(s->engine), index, end;
+    attend_heads(s, worker, layer, &how, worker->node);
+    if (heads_begin(s, worker->node) == heads_begin(s, worker->node + 1)) {
+        // More nodes than heads: those without help with prompts. One row is not worth the way.
+        for (uint32_t i = 1; i < node_count && s->row_count > STK_ATTEND_QUERIES_MAX; i++)
+            attend_heads(s, worker, layer, &how, (worker->node + i) % node_count);
+    }
+    stk_phase_end(s, worker, layer, STK_PHASE_ATTEND);
+    if (how.pieces > 1) {
+        while (stk_worker_take(worker, s->row_count * m->head_count, 1, &index, &end))
+            merge_pieces(s, layer, &how, index / m->head_count, index % m->head_count);
+    } else if (!finishes_heads(s)) {
+        while (stk_worker_take(worker, s->row_count, 1, &index, &end))
+            stk_acts_quantize(s, &s->attended, index, 0, s->attended.n);
+    } else {
         return;
-    // More nodes than heads: those without help with prompts. One row is not worth the way.
-    for (uint32_t i = 1; i < node_count && s->row_count > STK_ATTEND_QUERIES_MAX; i++)
-        attend_heads(s, worker, layer, (worker->node + i) % node_count);
+    }
+    stk_phase_end(s, worker, layer, STK_PHASE_QUANTIZE);
 }

@@ -325,7 +325,7 @@ void stk_gpu_head_run(stk_session *s, uint32_t slot_count)
 {
     bool with_logits = false;
     for (uint32_t i = 0; i < slot_count; i++)
-        with_logits |= s->rows[s->logit_rows[i]].logits == STK_LOGITS_ALL;
+        with_logits |= s->rows[s->logit_rows[i]].logits != STK_LOGITS_BEST;
     uint64_t begin_ns = stk_meter_gpu_begin(s);
     if (!has_failed(s))
         stk_gpu_check(

@@ -130,7 +130,7 @@ static stk_status join_ranks(stk_engine *engine, const stk_engine_options *optio
 {
     if (mine == STK_OK)
         mine = stk_pipeline_open(engine, options);
-    return stk_together_split(engine, options, mine, &engine->predicted_token_s);
+    return stk_together_split(engine, options, mine, &engine->prediction);
 }
 
 static stk_status plan_memory(stk_engine *engine, const stk_engine_options *options)
@@ -181,6 +181,8 @@ static stk_status open_team(stk_engine *engine, const stk_engine_options *option
 stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *options)
 {
     engine->log = options->log;
+    engine->gpu_percent_max = options->gpu_experts_percent < 100 ? options->gpu_experts_percent
+                                                                 : 100;
     engine->steal_percent = options->steal_percent < 100 ? options->steal_percent : 100;
     engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
                                                                : options->guess_layers;
@@ -191,7 +193,9 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
         status = open_team(engine, options, options->thread_count);
     if (status == STK_OK)
         status = stk_gpu_device_open(options, &engine->device);
-    if (status == STK_OK && options->machine && !options->cluster)
+    if (status == STK_OK && options->machine && options->cluster)
+        status = stk_fail(engine->log, STK_INVALID, "ranks measure themselves: no given machine");
+    if (status == STK_OK && options->machine)
         status = stk_engine_make_plan(engine, options);
     if (status != STK_OK || !engine->is_planned)
         return status;
@@ -229,13 +233,15 @@ static void report_nodes(const stk_engine *engine)
     }
 }
 
-stk_status stk_engine_open(const stk_engine_options *options, stk_engine **out)
+stk_status stk_engine_open(const stk_engine_options *given, stk_engine **out)
 {
     stk_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return STK_NO_MEMORY;
-    engine->cluster = options->cluster;
-    stk_status status = stk_engine_prepare(engine, options);
+    engine->cluster = given->cluster;
+    stk_status status = stk_engine_prepare(engine, given);
+    const stk_engine_options planned = stk_engine_options_planned(engine, given);
+    const stk_engine_options *options = &planned;
     if (engine->cluster)
         status = join_ranks(engine, options, status);
     bool is_joined = engine->cluster && status == STK_OK;
@@ -290,9 +296,9 @@ void stk_engine_close(stk_engine **engine_pointer)
     *engine_pointer = NULL;
 }
 
-double stk_engine_predicted_token_s(const stk_engine *engine)
+stk_engine_prediction stk_engine_predicted(const stk_engine *engine)
 {
-    return engine->predicted_token_s;
+    return engine->prediction;
 }
 
 const stk_model *stk_engine_model(const stk_engine *engine)

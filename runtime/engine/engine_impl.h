@@ -31,7 +31,8 @@ struct stk_engine {
     const stk_log *log;
     struct stk_cluster *cluster;   // NULL: alone
     struct stk_pipeline *pipeline; // NULL: alone
-    double predicted_token_s;
+    stk_engine_prediction prediction;
+    uint32_t gpu_percent_max; // of experts: over ranks as many as end with the cores
     stk_gguf *gguf;
     stk_model model;
     stk_cpu cpu;
@@ -70,10 +71,13 @@ typedef struct stk_acts {
     stk_act *rows; // [rows], pointing into the above
 } stk_acts;
 
-// Keys and values of one layer: [sequence][kv head][capacity][head_dim], a ring over positions.
+// Keys and values of one layer, a ring over positions. What lies together are the positions of a
+// segment: [STK_SEGMENT_TOKENS][head_dim]; where a head, a segment or a sequence begins is a matter
+// of strides, in values (session_kv.c).
 typedef struct stk_kv_layer {
     uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
     uint16_t *k, *v;
+    size_t sequence_stride, head_stride, segment_stride;
 } stk_kv_layer;
 
 typedef struct stk_pages {
@@ -159,22 +163,25 @@ struct stk_session {
     uint32_t placed_rows, placed_logits; // under a limit: for how many scratch is laid out
     uint64_t used_bytes;                 // and how much of the session counts as used
     uint32_t width_padded;
-    float *x;               // [batch][width], the residual stream
-    stk_act *x_acts;        // [batch], x only, for the router
-    float *rope;            // [batch][rope_dim]: cosines, then sines
-    stk_acts normed;        // [batch], width
-    stk_acts attended;      // [batch], heads * head_dim
-    float *q, *k, *v;       // [batch][...]
-    float *projected;       // [batch][width]: attention's output
-    float *router_logits;   // [batch][experts padded to 16]
-    uint32_t *chosen;       // [batch][used]
-    float *chosen_weights;  // [batch][used]
-    uint32_t *expert_first; // [experts + 1]
-    uint32_t *expert_pairs; // [batch * used]: row * used + rank, by expert
-    stk_expert_work *work;  // [experts]: those used in this layer
-    uint32_t *work_ids;     // [experts]: their ids, then scratch for guesses
-    float *work_weights;    // [experts]: the router's, of the first row
-    uint32_t *work_rows;    // [experts]: how many rows use them
+    float *x;                        // [batch][width], the residual stream
+    stk_act *x_acts;                 // [batch], x only, for the router
+    float *rope;                     // [batch][rope_dim]: cosines, then sines
+    stk_acts normed;                 // [batch], width
+    stk_acts attended;               // [batch], heads * head_dim
+    stk_attend_state *attend_states; // of segments, where workers share heads
+    float *attend_sums;              // [attend_states_max][head_dim]
+    uint32_t attend_states_max;      // 0: nobody may
+    float *q, *k, *v;                // [batch][...]
+    float *projected;                // [batch][width]: attention's output
+    float *router_logits;            // [batch][experts padded to 16]
+    uint32_t *chosen;                // [batch][used]
+    float *chosen_weights;           // [batch][used]
+    uint32_t *expert_first;          // [experts + 1]
+    uint32_t *expert_pairs;          // [batch * used]: row * used + rank, by expert
+    stk_expert_work *work;           // [experts]: those used in this layer
+    uint32_t *work_ids;              // [experts]: their ids, then scratch for guesses
+    float *work_weights;             // [experts]: the router's, of the first row
+    uint32_t *work_rows;             // [experts]: how many rows use them
     uint32_t work_count, task_count;
     atomic_uint tasks_claimed;
     atomic_int steal_credit; // hundredths of tasks that may still be taken by other nodes
@@ -189,6 +196,7 @@ struct stk_session {
     float *logits;               // [logit_rows_max][vocab padded to 16]
     int32_t *picked;             // [logit_rows_max]: over ranks, where only tokens travel
     stk_answer answer;
+    const struct stk_sampler *sampler; // the caller's, for tokens drawn elsewhere; or NULL
     size_t vocab_padded;
     stk_meter *meter;
     float attend_scale; // 1/sqrt(head_dim)
@@ -244,6 +252,9 @@ STK_CHECKED stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_o
 
 // Fills plan and plan_model from options->machine and the model; needs a team. STK_NO_MEMORY: as
 // above.
+// *options with what they leave to the plan filled in: what the GPU computes.
+stk_engine_options stk_engine_options_planned(const stk_engine *engine,
+                                              const stk_engine_options *options);
 STK_CHECKED stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *options);
 
 // One layer's phases, each called by every worker between barriers.
@@ -253,7 +264,13 @@ void stk_experts_announce(stk_session *s, uint32_t layer);
 void stk_experts_note(stk_session *s, uint32_t layer); // what was chosen, for who counts or listens
 void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row);
 void stk_attention_place(stk_session *s); // once for what has been taken
+// Ends its phases itself, as there may be one or two.
 void stk_attention_worker(stk_session *s, stk_worker *worker, uint32_t layer);
+// How many states of a head and a segment can be kept at once, for one row at least.
+uint32_t stk_attention_states(const stk_session *s);
+// Values [from, from + count) of a row, both multiples of 32.
+void stk_acts_quantize(const stk_session *s, stk_acts *acts, uint32_t row, uint32_t from,
+                       uint32_t count);
 void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_guess(stk_session *s, uint32_t layer);
 void stk_experts_finish(stk_session *s, uint32_t layer);

@@ -45,11 +45,12 @@ static void embed_row(stk_session *s, const stk_expert_scratch *w, uint32_t row)
     }
 }
 
-static void quantize_row(stk_session *s, stk_acts *acts, uint32_t row)
+void stk_acts_quantize(const stk_session *s, stk_acts *acts, uint32_t row, uint32_t from,
+                       uint32_t count)
 {
-    s->engine->cpu.quantize(acts->x + (size_t)row * acts->n, acts->n,
-                            acts->q + (size_t)row * acts->n, acts->d + (size_t)row * (acts->n / 32),
-                            acts->sum + (size_t)row * (acts->n / 32));
+    size_t at = (size_t)row * acts->n + from;
+    s->engine->cpu.quantize(acts->x + at, count, acts->q + at, acts->d + at / 32,
+                            acts->sum + at / 32);
 }
 
 // normed.rows[to] = rmsnorm(x of row), quantised.
@@ -58,7 +59,7 @@ static void norm_row(stk_session *s, uint32_t row, const float *weight, uint32_t
     const stk_model *m = &s->engine->model;
     s->engine->cpu.rmsnorm(s->x + (size_t)row * m->width, weight, m->rms_epsilon, m->width,
                            s->normed.x + (size_t)to * m->width);
-    quantize_row(s, &s->normed, to);
+    stk_acts_quantize(s, &s->normed, to, 0, m->width);
 }
 
 // One of several products of the same phase: y[count][stride] = linear . acts.
@@ -134,10 +135,6 @@ static void cpu_attention_block(stk_session *s, stk_worker *worker, uint32_t lay
     if (worker->index == 0)
         stk_experts_announce(s, layer); // reads start while attention computes
     stk_attention_worker(s, worker, layer);
-    stk_phase_end(s, worker, layer, STK_PHASE_ATTEND);
-    while (stk_worker_take(worker, s->row_count, 1, &row, &end))
-        quantize_row(s, &s->attended, row);
-    stk_phase_end(s, worker, layer, STK_PHASE_QUANTIZE);
     const product output = {&w->output, s->attended.rows, s->projected, m->width};
     multiply(worker, &output, 1, s->row_count);
     stk_phase_end(s, worker, layer, STK_PHASE_OUTPUT);

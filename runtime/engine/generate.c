@@ -36,7 +36,7 @@ static bool is_cancelled(const stk_generate_options *o)
 
 static stk_want_logits wanted_logits(const stk_generate_options *o)
 {
-    return stk_sampler_is_greedy(o->sampler) ? STK_LOGITS_BEST : STK_LOGITS_ALL;
+    return stk_sampler_is_greedy(o->sampler) ? STK_LOGITS_BEST : STK_LOGITS_DRAWN;
 }
 
 static void accept(const stk_generate_options *o, int32_t token)
@@ -66,12 +66,12 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
                 .token = o->prompt[done + i],
                 .logits = done + i + 1 == o->prompt_count ? wanted_logits(o) : STK_LOGITS_NONE,
             };
+        for (uint32_t i = 0; i < count; i++) // before: the last row's token may be drawn elsewhere
+            if (done + i >= o->prompt_known)
+                accept(o, o->prompt[done + i]);
         stk_status status = stk_session_forward(o->session, rows, count);
         if (status != STK_OK)
             return status;
-        for (uint32_t i = 0; i < count; i++)
-            if (done + i >= o->prompt_known)
-                accept(o, o->prompt[done + i]);
         done += count;
         stats->prompt_tokens = done;
         *last_row = count - 1;
@@ -85,9 +85,8 @@ static stk_status read_prompt(const stk_generate_options *o, stk_generate_stats 
 static bool draw(const stk_generate_options *o, uint32_t row, uint32_t length,
                  stk_generate_stats *stats, int32_t *token)
 {
-    *token = stk_sampler_is_greedy(o->sampler)
-                 ? stk_session_best(o->session, row)
-                 : stk_sampler_sample(o->sampler, stk_session_logits(o->session, row));
+    *token = stk_sampler_is_greedy(o->sampler) ? stk_session_best(o->session, row)
+                                               : stk_session_draw(o->session, row, o->sampler);
     accept(o, *token);
     stats->generated_tokens++;
     bool go_on = !o->on_token || o->on_token(o->user, *token);
@@ -151,18 +150,8 @@ static stk_status step(const stk_generate_options *o, stk_generate_stats *stats,
                              : STK_OK;
 }
 
-stk_status stk_generate(const stk_generate_options *options, stk_generate_stats *stats)
+static stk_status generate(const stk_generate_options *o, stk_generate_stats *stats)
 {
-    const stk_generate_options *o = options;
-    *stats = (stk_generate_stats){.finish = STK_FINISH_CANCELLED};
-    uint32_t length = stk_session_length(o->session, o->sequence);
-    uint32_t context = stk_session_context_tokens(o->session);
-    if (o->prompt_count == 0)
-        return stk_fail(o->log, STK_INVALID, "the prompt is empty");
-    if (o->prompt_count > context - length)
-        return stk_fail(o->log, STK_INVALID,
-                        "the prompt has %u tokens, but only %u of the context's %u are free",
-                        o->prompt_count, context - length, context);
     uint64_t start = now_ns();
     uint32_t row = 0;
     stk_status status = read_prompt(o, stats, &row);
@@ -176,5 +165,23 @@ stk_status stk_generate(const stk_generate_options *options, stk_generate_stats 
     while (goes_on && status == STK_OK)
         status = step(o, stats, &token, &goes_on);
     stats->decode_ns = now_ns() - start;
+    return status;
+}
+
+stk_status stk_generate(const stk_generate_options *options, stk_generate_stats *stats)
+{
+    const stk_generate_options *o = options;
+    *stats = (stk_generate_stats){.finish = STK_FINISH_CANCELLED};
+    uint32_t length = stk_session_length(o->session, o->sequence);
+    uint32_t context = stk_session_context_tokens(o->session);
+    if (o->prompt_count == 0)
+        return stk_fail(o->log, STK_INVALID, "the prompt is empty");
+    if (o->prompt_count > context - length)
+        return stk_fail(o->log, STK_INVALID,
+                        "the prompt has %u tokens, but only %u of the context's %u are free",
+                        o->prompt_count, context - length, context);
+    stk_session_set_sampler(o->session, o->sampler);
+    stk_status status = generate(o, stats);
+    stk_session_set_sampler(o->session, NULL); // borrowed
     return status;
 }

@@ -65,7 +65,8 @@ typedef struct stk_generate_stats {
 // Reads the prompt in chunks of batch_rows_max, then draws tokens. Does not allocate. *stats is
 // always written, so that a failure after some tokens can be reported with them.
 // STK_INVALID: the prompt is empty or does not fit into the context (logged); else what
-// stk_session_forward returns.
+// stk_session_forward returns; the sampler may then have accepted tokens of the prompt that the
+// sequence lacks.
 STK_CHECKED stk_status stk_generate(const stk_generate_options *options, stk_generate_stats *stats);
 
 #endif

@@ -90,8 +90,9 @@ uint64_t stk_pipeline_session_bytes(const stk_session *s)
     uint32_t width = s->engine->model.width, rows = s->batch_rows_max;
     uint64_t halves = p->hop == STK_HOP_F16 ? (uint64_t)rows * width * 2 : 0;
     uint64_t flights = p->rank == 0 ? s->inflight_max * (flight_bytes(s) + sizeof(stk_flight)) : 0;
+    uint64_t sampler = p->rank == p->count - 1 ? stk_sampler_bytes(s->engine->model.vocab_size) : 0;
     return stk_cluster_reserve_bytes(stk_message_bytes_max(rows, width)) + halves + flights +
-           rows * (sizeof(stk_message_row) + sizeof(stk_row));
+           sampler + rows * (sizeof(stk_message_row) + sizeof(stk_row));
 }
 
 static void free_rows(stk_pipeline *p)
@@ -101,6 +102,7 @@ static void free_rows(stk_pipeline *p)
     free(p->halves);
     free(p->flights);
     stk_pages_free(p->flight_pages, p->flight_pages_bytes);
+    stk_sampler_close(&p->sampler);
     p->rows = NULL;
     p->rows_in = NULL;
     p->halves = NULL;
@@ -131,6 +133,14 @@ static stk_status take_flights(stk_pipeline *p, const stk_session *s)
     return STK_OK;
 }
 
+// Its options come with each forward that draws.
+static stk_status take_sampler(stk_pipeline *p, const stk_session *s)
+{
+    const stk_sampler_options options = {
+        .top_p = 1, .repeat_penalty = 1, .repeat_last = STK_SAMPLER_WINDOW_MAX};
+    return stk_sampler_open(&options, s->engine->model.vocab_size, &p->sampler);
+}
+
 static stk_status take_rows(stk_pipeline *p, const stk_session *s)
 {
     uint32_t rows = s->batch_rows_max, width = s->engine->model.width;
@@ -141,6 +151,8 @@ static stk_status take_rows(stk_pipeline *p, const stk_session *s)
     stk_status status = p->rows && p->rows_in && p->halves ? STK_OK : STK_NO_MEMORY;
     if (status == STK_OK && p->rank == 0)
         status = take_flights(p, s);
+    if (status == STK_OK && p->rank == p->count - 1)
+        status = take_sampler(p, s);
     if (status == STK_OK)
         status = stk_cluster_reserve(p->cluster, stk_message_bytes_max(rows, width));
     if (status != STK_OK)

@@ -6,6 +6,9 @@
 #include "base/half.h"
 #include "engine/pipeline_impl.h"
 
+_Static_assert((int)STK_MESSAGE_WINDOW_MAX == (int)STK_SAMPLER_WINDOW_MAX,
+               "a window fits into a message");
+
 static stk_flight *flight_at(stk_pipeline *p, uint32_t index)
 {
     return &p->flights[(p->flight_first + index) % p->flights_max];
@@ -98,6 +101,56 @@ static const void *hidden_to_send(stk_pipeline *p, const stk_session *s)
     return p->halves;
 }
 
+// What the last rank needs to draw rank 0's rows. One sequence's rows can be, where the sampler
+// does not look back too far; else logits come back.
+static bool prepare_draw(stk_pipeline *p, const stk_session *s)
+{
+    uint32_t sequence = UINT32_MAX;
+    stk_sampler_state state;
+    for (uint32_t i = 0; i < s->logit_count; i++) {
+        const stk_row *row = &s->rows[s->logit_rows[i]];
+        if (row->logits != STK_LOGITS_DRAWN)
+            continue;
+        if (sequence != UINT32_MAX && sequence != row->sequence)
+            return false;
+        sequence = row->sequence;
+    }
+    if (sequence == UINT32_MAX || !s->sampler || !stk_sampler_save(s->sampler, &state))
+        return false;
+    const stk_sampler_options *o = &state.options;
+    p->draw = (stk_message_draw){o->temperature,
+                                 o->top_p,
+                                 o->min_p,
+                                 o->repeat_penalty,
+                                 o->top_k,
+                                 o->repeat_last,
+                                 state.window_count,
+                                 0,
+                                 {0},
+                                 {0}};
+    memcpy(p->draw.random, state.random.state, sizeof p->draw.random);
+    memcpy(p->draw.window, state.window, state.window_count * sizeof *state.window);
+    return true;
+}
+
+static stk_status restore_draw(stk_pipeline *p)
+{
+    const stk_message_draw *d = &p->draw;
+    stk_sampler_state state = {.options = {.temperature = d->temperature,
+                                           .top_k = d->top_k,
+                                           .top_p = d->top_p,
+                                           .min_p = d->min_p,
+                                           .repeat_penalty = d->repeat_penalty,
+                                           .repeat_last = d->repeat_last},
+                               .window_count = d->window_count};
+    memcpy(state.random.state, d->random, sizeof d->random);
+    memcpy(state.window, d->window, d->window_count * sizeof *d->window);
+    stk_status status = stk_sampler_restore(p->sampler, &state);
+    return status == STK_OK ? STK_OK
+                            : stk_fail(p->session->engine->log, STK_FORMAT,
+                                       "rank 0 wants a token drawn in an unknown way");
+}
+
 static void send_hidden(stk_pipeline *p, const stk_session *s, uint64_t computed_ns)
 {
     for (uint32_t i = 0; i < s->row_count; i++)
@@ -109,6 +162,7 @@ static void send_hidden(stk_pipeline *p, const stk_session *s, uint64_t computed
                                                .hop = p->hop,
                                                .computed_ns = computed_ns,
                                                .rows = p->rows,
+                                               .draw = p->draws ? &p->draw : NULL,
                                                .hidden = hidden_to_send(p, s)}};
     p->stats.hop_bytes += stk_message_hidden_bytes(&message.u.forward) +
                           s->row_count * sizeof *p->rows;
@@ -116,11 +170,13 @@ static void send_hidden(stk_pipeline *p, const stk_session *s, uint64_t computed
 }
 
 // Logits of every row that asked for any, or, where none wants more, a token of each.
-static bool is_token_enough(const stk_session *s)
+static bool is_token_enough(const stk_pipeline *p, const stk_session *s)
 {
-    for (uint32_t i = 0; i < s->logit_count; i++)
-        if (s->rows[s->logit_rows[i]].logits == STK_LOGITS_ALL)
+    for (uint32_t i = 0; i < s->logit_count; i++) {
+        stk_want_logits wanted = s->rows[s->logit_rows[i]].logits;
+        if (wanted == STK_LOGITS_ALL || (wanted == STK_LOGITS_DRAWN && !p->draws))
             return false;
+    }
     return true;
 }
 
@@ -131,21 +187,39 @@ static size_t answer_bytes(const stk_session *s, uint32_t logit_count, bool has_
 
 // ---- the last rank's answer ----
 
-static void prepare_answer(stk_session *s)
+static stk_status pick_tokens(stk_pipeline *p, stk_session *s)
 {
-    bool is_token = is_token_enough(s);
-    for (uint32_t i = 0; i < s->logit_count && is_token; i++)
-        s->picked[i] = stk_session_best(s, s->logit_rows[i]);
-    for (uint32_t i = 0; i < s->logit_count && !is_token && stk_gpu_heads(s); i++)
+    stk_status status = p->draws ? restore_draw(p) : STK_OK;
+    bool has_drawn = false;
+    for (uint32_t i = 0; i < s->logit_count && status == STK_OK; i++) {
+        const stk_row *row = &s->rows[s->logit_rows[i]];
+        if (row->logits == STK_LOGITS_BEST) {
+            s->picked[i] = stk_session_best(s, s->logit_rows[i]);
+            continue;
+        }
+        if (has_drawn) // the row's own token is what the one before was to be
+            stk_sampler_accept(p->sampler, row->token);
+        has_drawn = true;
+        s->picked[i] = stk_session_draw(s, s->logit_rows[i], p->sampler);
+    }
+    return status;
+}
+
+static stk_status prepare_answer(stk_pipeline *p, stk_session *s)
+{
+    if (is_token_enough(p, s))
+        return pick_tokens(p, s);
+    for (uint32_t i = 0; i < s->logit_count && stk_gpu_heads(s); i++)
         memcpy(s->logits + i * s->vocab_padded, stk_session_logits(s, s->logit_rows[i]),
                s->engine->model.vocab_size * sizeof *s->logits);
+    return STK_OK;
 }
 
 static void send_answer(stk_pipeline *p, stk_session *s, uint64_t computed_ns)
 {
     if (s->logit_count == 0)
         return;
-    bool is_token = is_token_enough(s);
+    bool is_token = is_token_enough(p, s);
     size_t bytes = answer_bytes(s, s->logit_count, is_token);
     stk_pipeline_send(p, 0,
                       &(stk_message){.type = STK_MESSAGE_REPLY,
@@ -165,7 +239,7 @@ static void take_off(stk_pipeline *p, const stk_session *s)
     stk_flight *f = flight_at(p, p->flight_count);
     f->row_count = s->row_count;
     f->logit_count = s->logit_count;
-    f->has_tokens = is_token_enough(s);
+    f->has_tokens = is_token_enough(p, s);
     f->answered = false;
     f->is_alone = p->flight_count == 0;
     if (p->flight_count > 0)
@@ -181,8 +255,11 @@ static void take_off(stk_pipeline *p, const stk_session *s)
 stk_status stk_pipeline_pass_on(stk_session *s)
 {
     stk_pipeline *p = s->engine->pipeline;
-    if (p->rank == p->count - 1)
-        prepare_answer(s);
+    stk_status status = p->rank == p->count - 1 ? prepare_answer(p, s) : STK_OK;
+    if (status != STK_OK)
+        return status;
+    if (p->rank == 0)
+        p->draws = prepare_draw(p, s);
     uint64_t busy = stk_pipeline_now_ns() - p->begun_ns;
     p->stats.busy_ns += busy;
     p->stats.forwards++;

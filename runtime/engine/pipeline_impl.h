@@ -5,6 +5,7 @@
 #include "cluster/cluster.h"
 #include "engine/engine_impl.h"
 #include "engine/pipeline.h"
+#include "engine/sampler.h"
 
 // Rank 0: a forward that went out. Its index is its slot for large data too.
 typedef struct stk_flight {
@@ -36,6 +37,10 @@ struct stk_pipeline {
     uint32_t flights_max, flight_first, flight_count;
     void *flight_pages;
     uint64_t flight_pages_bytes;
+
+    bool draws;            // the forward in progress, on the last rank
+    stk_message_draw draw; // with this
+    stk_sampler *sampler;  // the last rank's
 
     uint64_t begun_ns;       // the forward in progress
     uint64_t computed_ns;    // of the ranks before, for it

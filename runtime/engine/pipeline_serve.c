@@ -43,7 +43,7 @@ static stk_status run(stk_pipeline *p, const stk_message_forward *f)
     size_t count = (size_t)f->row_count * f->width;
     const uint16_t *halves = f->hidden;
     for (uint32_t i = 0; i < f->row_count; i++) {
-        if (f->rows[i].logits > STK_LOGITS_BEST)
+        if (f->rows[i].logits > STK_LOGITS_DRAWN)
             return stk_fail(s->engine->log, STK_FORMAT, "row %u asks for logits in an unknown way",
                             i);
         p->rows_in[i] = (stk_row){f->rows[i].sequence, f->rows[i].position, f->rows[i].token,
@@ -54,6 +54,9 @@ static stk_status run(stk_pipeline *p, const stk_message_forward *f)
     for (size_t i = 0; f->hop == STK_HOP_F16 && i < count; i++)
         s->x[i] = stk_half_to_float(halves[i]);
     p->computed_ns = f->computed_ns;
+    p->draws = f->draw != NULL;
+    if (p->draws)
+        p->draw = *f->draw;
     return stk_session_forward(s, p->rows_in, f->row_count); // which passes it on
 }
 

@@ -191,7 +191,10 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
         .reads_inflight = wish(options->reads_inflight_max, 0),
         .gpu_count = has_gpu ? 1 : 0,
         .gpu_memory_bytes = options->gpu_memory_bytes,
-        .gpu_percent_max = options->gpu_experts_percent,
+        .gpu_percent = wish(options->gpu_experts_percent, STK_GPU_EXPERTS_AUTO),
+        .gpu_layers = wish(options->gpu_layers, STK_GPU_LAYERS_AUTO),
+        .gpu_head = options->gpu_head == STK_GPU_HEAD_AUTO ? STK_PLAN_OPEN
+                                                           : options->gpu_head == STK_GPU_HEAD_ON,
     };
     status = stk_plan_make(options->machine, &engine->plan_model, &wishes, &engine->plan);
     if (status == STK_INVALID)
@@ -202,6 +205,28 @@ stk_status stk_engine_make_plan(stk_engine *engine, const stk_engine_options *op
                         stk_memory_plan_named_mib(engine->plan.least_bytes));
     engine->is_planned = true;
     return status;
+}
+
+stk_engine_options stk_engine_options_planned(const stk_engine *engine,
+                                              const stk_engine_options *options)
+{
+    stk_engine_options o = *options;
+    const stk_plan_choices *c = &engine->plan.choices;
+    if (!engine->is_planned || !engine->device)
+        return o;
+    uint64_t all = (uint64_t)engine->plan_model.layer_count * engine->plan_model.expert_count;
+    if (o.gpu_experts_percent == STK_GPU_EXPERTS_AUTO)
+        o.gpu_experts_percent = (uint32_t)((c->gpu_experts[0] * 100 + all - 1) / all);
+    if (o.gpu_layers == STK_GPU_LAYERS_AUTO)
+        o.gpu_layers = c->gpu_layers;
+    if (o.gpu_head == STK_GPU_HEAD_AUTO)
+        o.gpu_head = c->gpu_head ? STK_GPU_HEAD_ON : STK_GPU_HEAD_OFF;
+    if (!c->gpu_experts[0] && !c->gpu_layers && !c->gpu_head)
+        stk_info(engine->log,
+                 "nothing is planned for %s: the CPU is faster alone (--gpu-experts and "
+                 "--gpu-layers decide otherwise)",
+                 stk_gpu_device_name(engine->device));
+    return o;
 }
 
 stk_status stk_engine_plan(const stk_engine_options *options, stk_plan *plan, stk_plan_model *model)

@@ -1,6 +1,5 @@
 #include "engine/sampler.h"
 
-#include "base/random.h"
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -16,7 +15,8 @@ struct stk_sampler {
     uint32_t vocab_size;
     float *logits;             // [vocab_size], penalised
     stk_candidate *candidates; // [vocab_size]; probability holds the logit while selecting
-    int32_t *window;           // [repeat_last], a ring
+    int32_t *window;           // [window_max], of which repeat_last are a ring
+    uint32_t window_max;
     uint32_t window_used, window_next;
 };
 
@@ -26,23 +26,26 @@ typedef struct summary {
     uint32_t alive; // logits above -infinity
 } summary;
 
+static bool is_sane(const stk_sampler_options *o)
+{
+    return o->temperature >= 0 && isfinite(o->temperature) && o->top_p > 0 && o->top_p <= 1 &&
+           o->min_p >= 0 && o->min_p <= 1 && o->repeat_penalty > 0 && isfinite(o->repeat_penalty);
+}
+
 stk_status stk_sampler_open(const stk_sampler_options *options, uint32_t vocab_size,
                             stk_sampler **out)
 {
-    const stk_sampler_options *o = options;
-    if (vocab_size == 0 || vocab_size > INT32_MAX || !(o->temperature >= 0) ||
-        !isfinite(o->temperature) || !(o->top_p > 0 && o->top_p <= 1) ||
-        !(o->min_p >= 0 && o->min_p <= 1) || !(o->repeat_penalty > 0) ||
-        !isfinite(o->repeat_penalty))
+    if (vocab_size == 0 || vocab_size > INT32_MAX || !is_sane(options))
         return STK_INVALID;
     stk_sampler *sampler = calloc(1, sizeof *sampler);
     if (!sampler)
         return STK_NO_MEMORY;
-    sampler->options = *o;
+    sampler->options = *options;
+    sampler->window_max = options->repeat_last;
     sampler->vocab_size = vocab_size;
     sampler->logits = malloc(vocab_size * sizeof *sampler->logits);
     sampler->candidates = malloc(vocab_size * sizeof *sampler->candidates);
-    sampler->window = malloc(((size_t)o->repeat_last + 1) * sizeof *sampler->window);
+    sampler->window = malloc(((size_t)options->repeat_last + 1) * sizeof *sampler->window);
     if (!sampler->logits || !sampler->candidates || !sampler->window) {
         stk_sampler_close(&sampler);
         return STK_NO_MEMORY;
@@ -50,6 +53,11 @@ stk_status stk_sampler_open(const stk_sampler_options *options, uint32_t vocab_s
     stk_sampler_reset(sampler);
     *out = sampler;
     return STK_OK;
+}
+
+uint64_t stk_sampler_bytes(uint32_t vocab_size)
+{
+    return vocab_size * (sizeof(float) + sizeof(stk_candidate));
 }
 
 void stk_sampler_close(stk_sampler **sampler)
@@ -275,6 +283,45 @@ int32_t stk_sampler_sample(stk_sampler *sampler, const float *logits)
     if (sampler->options.temperature == 0)
         return candidates[0].id;
     return stk_sampler_draw(sampler, candidates, count);
+}
+
+bool stk_sampler_save(const stk_sampler *sampler, stk_sampler_state *out)
+{
+    stk_sampler_state state = {.options = sampler->options, .random = sampler->random};
+    if (state.options.repeat_penalty == 1.0f)
+        state.options.repeat_last = 0;
+    uint32_t last = state.options.repeat_last;
+    if (last > STK_SAMPLER_WINDOW_MAX)
+        return false;
+    state.window_count = last > 0 ? sampler->window_used : 0;
+    for (uint32_t i = 0; i < state.window_count; i++)
+        state.window[i] =
+            sampler->window[(sampler->window_next + last - state.window_count + i) % last];
+    *out = state;
+    return true;
+}
+
+stk_status stk_sampler_restore(stk_sampler *sampler, const stk_sampler_state *state)
+{
+    const stk_sampler_options *o = &state->options;
+    if (!is_sane(o) || o->repeat_last > sampler->window_max ||
+        o->repeat_last > STK_SAMPLER_WINDOW_MAX || state->window_count > o->repeat_last)
+        return STK_INVALID;
+    for (uint32_t i = 0; i < state->window_count; i++)
+        if (state->window[i] < 0 || (uint32_t)state->window[i] >= sampler->vocab_size)
+            return STK_INVALID;
+    sampler->options = *o;
+    sampler->random = state->random;
+    sampler->window_used = sampler->window_next = 0;
+    for (uint32_t i = 0; i < state->window_count; i++)
+        stk_sampler_accept(sampler, state->window[i]);
+    return STK_OK;
+}
+
+void stk_sampler_skip(stk_sampler *sampler)
+{
+    if (sampler->options.temperature != 0)
+        stk_random_unit(&sampler->random);
 }
 
 double stk_sampler_random(stk_sampler *sampler)

@@ -16,6 +16,7 @@
 #ifndef STK_ENGINE_SAMPLER_H
 #define STK_ENGINE_SAMPLER_H
 
+#include "base/random.h"
 #include "base/status.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,7 +47,8 @@ typedef struct stk_sampler stk_sampler;
 // only on STK_OK; the caller closes it. STK_INVALID: an option is out of range or NaN.
 STK_CHECKED stk_status stk_sampler_open(const stk_sampler_options *options, uint32_t vocab_size,
                                         stk_sampler **out);
-void stk_sampler_close(stk_sampler **sampler); // sets it to NULL; NULL is allowed
+uint64_t stk_sampler_bytes(uint32_t vocab_size); // that takes, about
+void stk_sampler_close(stk_sampler **sampler);   // sets it to NULL; NULL is allowed
 
 // Forgets the window and starts the random numbers again at the seed.
 void stk_sampler_reset(stk_sampler *sampler);
@@ -71,6 +73,23 @@ bool stk_sampler_is_greedy(const stk_sampler *sampler);
 
 // All stages. Does not accept the token. Greedy uses no random number.
 int32_t stk_sampler_sample(stk_sampler *sampler, const float *logits);
+
+// What further draws depend on besides logits, so that somebody else can make them.
+enum { STK_SAMPLER_WINDOW_MAX = 256 };
+typedef struct stk_sampler_state {
+    stk_sampler_options options; // without a penalty repeat_last is 0
+    stk_random random;
+    uint32_t window_count;                  // at most options.repeat_last
+    int32_t window[STK_SAMPLER_WINDOW_MAX]; // oldest first
+} stk_sampler_state;
+
+// False: the penalty looks further back than STK_SAMPLER_WINDOW_MAX, *out is untouched.
+bool stk_sampler_save(const stk_sampler *sampler, stk_sampler_state *out);
+// From here on it draws as the one that was saved would, whatever its own options; its repeat_last
+// at open must be as large. STK_INVALID: no state of a sampler of this vocabulary, nothing changed.
+STK_CHECKED stk_status stk_sampler_restore(stk_sampler *sampler, const stk_sampler_state *state);
+// Uses the random number that stk_sampler_sample would, which somebody else has drawn with.
+void stk_sampler_skip(stk_sampler *sampler);
 
 // A number in [0, 1) from the sampler's stream, for accepting drafted tokens.
 double stk_sampler_random(stk_sampler *sampler);

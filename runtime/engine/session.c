@@ -96,6 +96,9 @@ static void carve_scratch(carver *c, stk_session *s, uint32_t row_count, uint32_
     s->guess_logits = carve(c, (m->expert_count + 15) / 16 * 16, sizeof *s->guess_logits);
     s->part_outputs = carve(c, (uint64_t)STK_PAIRS_SPLIT_MAX * STK_EXPERT_PARTS * s->width_padded,
                             sizeof *s->part_outputs);
+    s->attend_states_max = stk_attention_states(s);
+    s->attend_states = carve(c, s->attend_states_max, sizeof *s->attend_states);
+    s->attend_sums = carve(c, (uint64_t)s->attend_states_max * m->head_dim, sizeof *s->attend_sums);
     s->workers = carve(c, workers, sizeof *s->workers);
     for (uint32_t i = 0; i < workers; i++)
         carve_worker(c, c->base ? &s->workers[i] : NULL, s);

@@ -9,6 +9,8 @@
 #include "engine/engine.h"
 #include <stdbool.h>
 
+struct stk_sampler;
+
 // Thread-safety: none; sessions of one engine share its workers.
 typedef struct stk_session stk_session;
 
@@ -29,7 +31,8 @@ typedef struct stk_session_options {
 typedef enum stk_want_logits {
     STK_LOGITS_NONE,
     STK_LOGITS_ALL,
-    STK_LOGITS_BEST, // only where the largest is: a GPU, or another rank, keeps the rest
+    STK_LOGITS_BEST,  // only where the largest is: a GPU, or another rank, keeps the rest
+    STK_LOGITS_DRAWN, // for stk_session_draw: another rank draws and keeps them
 } stk_want_logits;
 
 typedef struct stk_row {
@@ -67,6 +70,16 @@ STK_CHECKED stk_status stk_session_collect(stk_session *session);
 const float *stk_session_logits(const stk_session *session, uint32_t row_index);
 // The token with the largest logit of a row that asked for any, the lowest id among equals.
 int32_t stk_session_best(const stk_session *session, uint32_t row_index);
+
+// What rows that ask STK_LOGITS_DRAWN are drawn with over ranks: the sampler as it stands when they
+// are submitted, and where a forward draws several of one sequence, as if before each the tokens of
+// those after the first had been accepted. Borrowed; NULL: nothing is drawn elsewhere.
+void stk_session_set_sampler(stk_session *session, const struct stk_sampler *sampler);
+// stk_sampler_sample of the row's logits, which it must have asked for in any way but BEST, or the
+// same token from the rank that has drawn it. The sampler is the one that was set, and stands as it
+// was promised to: rows are drawn in order.
+int32_t stk_session_draw(const stk_session *session, uint32_t row_index,
+                         struct stk_sampler *sampler);
 
 // The residual stream [batch_rows_max][width]. An engine without the first layer expects the rows
 // of a batch there before stk_session_forward; one without the last leaves them there.

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "engine/pipeline.h"
+#include "engine/sampler.h"
 
 // Rows of a sequence must continue it without a gap; leaves the lengths as they were.
 static stk_status check_rows(stk_session *s, const stk_row *rows, uint32_t count)
@@ -163,4 +164,18 @@ int32_t stk_session_best(const stk_session *s, uint32_t row_index)
         if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i])))
             best = i;
     return (int32_t)best;
+}
+
+void stk_session_set_sampler(stk_session *s, const stk_sampler *sampler)
+{
+    s->sampler = sampler;
+}
+
+int32_t stk_session_draw(const stk_session *s, uint32_t row_index, stk_sampler *sampler)
+{
+    const float *logits = stk_session_logits(s, row_index);
+    if (logits)
+        return stk_sampler_sample(sampler, logits);
+    stk_sampler_skip(sampler);
+    return stk_session_best(s, row_index); // the token that came back
 }

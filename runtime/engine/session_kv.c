@@ -39,6 +39,61 @@ static bool needs_pages(const stk_session *s, uint32_t layer)
     return !s->kv[layer].k && !(s->stream && stk_gpu_share_has(&s->engine->share, layer));
 }
 
+// A layer after the other, each [k, v][sequence][head][segment]: a memory node's heads lie
+// together, and so do a sequence's pages, which stk_spare_forget gives back.
+static void lay_out_by_layer(stk_session *s, uint8_t *at)
+{
+    const stk_model *m = &s->engine->model;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        stk_kv_layer *kv = &s->kv[i];
+        uint64_t bytes = stk_session_kv_layer_bytes(s, &m->layers[i]);
+        if (!needs_pages(s, i))
+            continue;
+        kv->k = (uint16_t *)(void *)at;
+        kv->v = (uint16_t *)(void *)(at + bytes / 2);
+        kv->segment_stride = (size_t)STK_SEGMENT_TOKENS * m->head_dim;
+        kv->head_stride = (size_t)kv->capacity_tokens * m->head_dim;
+        kv->sequence_stride = m->kv_head_count * kv->head_stride;
+        at += bytes;
+    }
+}
+
+// [sequence][segment][layer][k, v][head] for all layers of one capacity: a short text touches the
+// huge pages of its own segments and not one per layer and head.
+static uint8_t *lay_out_by_segment(stk_session *s, uint32_t capacity, uint8_t *at)
+{
+    const stk_model *m = &s->engine->model;
+    size_t block = (size_t)STK_SEGMENT_TOKENS * m->head_dim, half = m->kv_head_count * block;
+    size_t layers = 0, index = 0;
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        layers += needs_pages(s, i) && s->kv[i].capacity_tokens == capacity;
+    size_t sequence = layers * 2 * half * (capacity / STK_SEGMENT_TOKENS);
+    uint16_t *first = (uint16_t *)(void *)at;
+    for (uint32_t i = 0; index < layers; i++) {
+        stk_kv_layer *kv = &s->kv[i];
+        if (!needs_pages(s, i) || kv->capacity_tokens != capacity)
+            continue;
+        kv->k = first + index++ * 2 * half;
+        kv->v = kv->k + half;
+        kv->head_stride = block;
+        kv->segment_stride = layers * 2 * half;
+        kv->sequence_stride = sequence;
+    }
+    return at + s->sequence_count * sequence * sizeof *first;
+}
+
+static void lay_out(stk_session *s, uint8_t *at)
+{
+    // Small pages, where experts lie on disk, and nodes have a different need.
+    if (!stk_expert_store_is_resident(s->engine->store) || stk_engine_node_count(s->engine) > 1) {
+        lay_out_by_layer(s, at);
+        return;
+    }
+    for (uint32_t i = 0; i < s->engine->model.layer_count; i++)
+        if (needs_pages(s, i))
+            at = lay_out_by_segment(s, s->kv[i].capacity_tokens, at);
+}
+
 stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)
 {
     uint32_t layer_count = s->engine->model.layer_count;
@@ -54,14 +109,7 @@ stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)
                         "cannot reserve %.2f GiB of KV cache for %u tokens; use a smaller --ctx",
                         (double)wanted / 0x1p30, s->context_tokens);
     *pages = (stk_pages){at, wanted};
-    for (uint32_t i = 0; i < layer_count; i++) {
-        uint64_t bytes = stk_session_kv_layer_bytes(s, &s->engine->model.layers[i]);
-        if (!needs_pages(s, i))
-            continue;
-        s->kv[i].k = (uint16_t *)(void *)at;
-        s->kv[i].v = (uint16_t *)(void *)(at + bytes / 2);
-        at += bytes;
-    }
+    lay_out(s, at);
     stk_attention_place(s);
     return STK_OK;
 }

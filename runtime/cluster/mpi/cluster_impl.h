@@ -15,6 +15,7 @@ struct stk_cluster {
     MPI_Comm messages, pulses; // duplicates, so that neither sees the other's traffic
     uint32_t rank, count, ranks_here;
     char (*hosts)[STK_CLUSTER_HOST_BYTES];
+    uint32_t *turns; // [count]: ranks before it on its machine
 
     // Messages: slot i is in use while its request is not MPI_REQUEST_NULL.
     size_t message_bytes;

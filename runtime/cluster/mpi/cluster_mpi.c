@@ -2,6 +2,7 @@
 #include "cluster/mpi/cluster_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -90,12 +91,10 @@ static void introduce(hello *h, const char *version)
 static stk_status check_hellos(stk_cluster *c, hello *all)
 {
     stk_status status = STK_OK;
-    const hello *mine = &all[c->rank];
     for (uint32_t r = 0; r < c->count; r++) {
         hello *h = &all[r];
         h->version[sizeof h->version - 1] = h->host[sizeof h->host - 1] = '\0';
         memcpy(c->hosts[r], h->host, sizeof h->host);
-        c->ranks_here += strcmp(h->host, mine->host) == 0;
     }
     for (uint32_t r = 1; r < c->count; r++) {
         const hello *h = &all[r], *first = &all[0];
@@ -112,6 +111,34 @@ static stk_status check_hellos(stk_cluster *c, hello *all)
                       h->protocol);
     }
     return status;
+}
+
+// What is the same for all that share a machine: its boot, else its name.
+static void name_machine(const stk_cluster *c, char *name, size_t size)
+{
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!f || !fgets(name, (int)size, f) || !name[0])
+        snprintf(name, size, "%s", c->hosts[c->rank]);
+    if (f)
+        fclose(f);
+}
+
+static stk_status find_machines(stk_cluster *c)
+{
+    char mine[STK_CLUSTER_HOST_BYTES] = "", (*all)[STK_CLUSTER_HOST_BYTES];
+    all = calloc(c->count, sizeof *all);
+    c->turns = calloc(c->count, sizeof *c->turns);
+    name_machine(c, mine, sizeof mine);
+    if (!all) // the others wait for this rank's word all the same
+        stk_cluster_check(c, MPI_ERR_NO_MEM, "meeting the other ranks");
+    stk_cluster_gather(c, mine, sizeof mine, all);
+    for (uint32_t r = 0; r < c->count && c->turns; r++) {
+        c->ranks_here += memcmp(all[r], mine, sizeof mine) == 0;
+        for (uint32_t before = 0; before < r; before++)
+            c->turns[r] += memcmp(all[before], all[r], sizeof mine) == 0;
+    }
+    free(all);
+    return c->turns ? STK_OK : STK_NO_MEMORY;
 }
 
 static stk_status meet(stk_cluster *c, const stk_cluster_options *options)
@@ -132,7 +159,9 @@ static stk_status meet(stk_cluster *c, const stk_cluster_options *options)
         status = check_hellos(c, all);
     }
     free(all);
-    return status == STK_OK ? stk_cluster_pulse_start(c) : status;
+    if (status == STK_OK)
+        status = stk_cluster_pulse_start(c);
+    return status == STK_OK ? find_machines(c) : status;
 }
 
 stk_status stk_cluster_open(const stk_cluster_options *options, stk_cluster **out)
@@ -206,6 +235,7 @@ void stk_cluster_close(stk_cluster **cluster)
         MPI_Finalize();
     stk_pages_free(c->buffers, c->buffers_bytes);
     free(c->hosts);
+    free(c->turns);
     free((void *)c->heard_ns);
     free(c->beats);
     pthread_cond_destroy(&c->wake);
@@ -232,4 +262,9 @@ const char *stk_cluster_host(const stk_cluster *c, uint32_t rank)
 uint32_t stk_cluster_ranks_here(const stk_cluster *c)
 {
     return c->ranks_here;
+}
+
+uint32_t stk_cluster_turn(const stk_cluster *c, uint32_t rank)
+{
+    return c->turns[rank];
 }
