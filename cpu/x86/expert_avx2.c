@@ -1,4 +1,5 @@
 // Sparse products of an expert, AVX2: up rows and down groups of the active neurons.
+#include "cpu/group_work.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
@@ -75,12 +76,6 @@ static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
-static inline const uint8_t *bundle_run(const stk_matrix *w, const stk_bundle *b, uint32_t neuron)
-{
-    return (const uint8_t *)w->data + (size_t)(neuron / 32) * b->group_bytes + b->scales_bytes +
-           (size_t)(neuron % 32) * b->run_bytes;
-}
-
 void stk_gather_bundle_q4_0_avx2(const stk_matrix *w, const uint32_t *rows, uint32_t count,
                                  const stk_act *act, float *y)
 {
@@ -88,38 +83,12 @@ void stk_gather_bundle_q4_0_avx2(const stk_matrix *w, const uint32_t *rows, uint
     stk_bundle b = stk_bundle_of(w->cols, w->rows, w->format == STK_FORMAT_BUNDLE_T_UP);
     for (uint32_t i = 0; i < count; i++) {
         if (i + AHEAD < count) {
-            const uint8_t *run = bundle_run(w, &b, rows[i + AHEAD]);
+            const uint8_t *run = stk_bundle_run(w, &b, rows[i + AHEAD]);
             for (uint32_t at = 0; at < b.run_bytes; at += 64)
                 _mm_prefetch((const char *)run + at, _MM_HINT_T0);
         }
-        y[i] = dot_row(bundle_run(w, &b, rows[i]), w->cols / 32, act);
+        y[i] = dot_row(stk_bundle_run(w, &b, rows[i]), w->cols / 32, act);
     }
-}
-
-// The neurons of a group that matter to its quantised sum, in pairs.
-typedef struct group_work {
-    const uint8_t *nibbles[32];
-    int8_t q[32];
-    uint32_t pairs;
-} group_work;
-
-static void collect(const uint8_t *runs, const stk_bundle *b, const stk_neurons *n, uint32_t group,
-                    group_work *work)
-{
-    uint32_t count = 0;
-    for (uint32_t a = n->first[group]; a < n->first[group + 1]; a++) {
-        uint32_t j = n->active[a];
-        if (n->q[j] == 0)
-            continue;
-        work->q[count] = n->q[j];
-        work->nibbles[count++] = runs + (size_t)(j % 32) * b->run_bytes + b->up_bytes;
-    }
-    if (count % 2 != 0) { // zero times any readable nibbles
-        work->q[count] = 0;
-        work->nibbles[count] = work->nibbles[count - 1];
-        count++;
-    }
-    work->pairs = count / 2;
 }
 
 // y[0..8) of eight outputs whose integer sums are in s.
@@ -131,14 +100,14 @@ static inline void add_outputs(__m256i s, const uint8_t *scales, __m256 dx, floa
 }
 
 // Half a chunk: 32 bytes of nibbles, that is outputs 16k+8*half+0..7 for k = 0..3, and 64 more.
-static inline void add_half_chunk(const group_work *work, size_t at, const uint8_t *scales,
+static inline void add_half_chunk(const stk_group_work *work, size_t at, const uint8_t *scales,
                                   uint32_t half, __m256 dx, int32_t sum, float *y)
 {
     const __m256i low = _mm256_set1_epi8(15);
     __m256i s[8];
     for (int k = 0; k < 8; k++)
         s[k] = _mm256_set1_epi32(-8 * sum);
-    for (uint32_t i = 0; i < work->pairs; i++) {
+    for (uint32_t i = 0; i < work->sets; i++) {
         const uint8_t *pa = work->nibbles[2 * i] + at + 32 * half;
         const uint8_t *pb = work->nibbles[2 * i + 1] + at + 32 * half;
         __m256i a = _mm256_loadu_si256((const __m256i *)pa);
@@ -172,8 +141,8 @@ void stk_down_bundle_q4_0_avx2(const stk_matrix *down, const stk_neurons *n, uin
         if (n->d[g] == 0)
             continue;
         const uint8_t *base = (const uint8_t *)down->data + (size_t)g * b.group_bytes;
-        group_work work;
-        collect(base + b.scales_bytes, &b, n, g, &work);
+        stk_group_work work;
+        stk_group_collect(down, &b, n, g, 2, &work);
         __m256 dx = _mm256_set1_ps(n->d[g]);
         for (uint32_t o = 0; o < down->rows; o += 128)
             for (uint32_t half = 0; half < 2; half++)
@@ -210,6 +179,6 @@ void stk_down_bundle_t_q4_0_avx2(const stk_matrix *down, const stk_neurons *n, u
     stk_bundle b = stk_bundle_of(down->cols, down->rows, 1);
     for (uint32_t a = n->first[group_begin]; a < n->first[group_end]; a++) {
         uint32_t j = n->active[a];
-        add_neuron(bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
+        add_neuron(stk_bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
     }
 }

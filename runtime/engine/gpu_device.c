@@ -54,7 +54,8 @@ stk_status stk_gpu_device_open(const stk_engine_options *options, stk_gpu_device
                          .device = choice,
                          .pipeline_cache = options->shader_cache_path,
                          .memory_bytes_max = options->gpu_memory_bytes,
-                         .memory_percent = options->gpu_memory_percent};
+                         .memory_percent = options->gpu_memory_percent,
+                         .validate = options->gpu_validates};
     if (options->gpu_faults)
         vk.faults = *options->gpu_faults;
     status = stk_vk_open(&vk, &device->vk);

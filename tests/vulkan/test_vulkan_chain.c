@@ -127,9 +127,7 @@ static void run(const setting *set, bool separate, outcome *o)
 {
     const stk_vk_faults faults = {.unmapped = set->copies};
     const stk_engine_options options = {.model_path = set->path,
-                                        .log = &test_log,
                                         .thread_count = 2,
-                                        .ignores_usage = true,
                                         .device = "vulkan",
                                         .gpu_layers = set->layers,
                                         .gpu_experts_percent = set->percent,
@@ -137,10 +135,7 @@ static void run(const setting *set, bool separate, outcome *o)
                                         .gpu_copies = set->copies,
                                         .gpu_separate = separate,
                                         .gpu_faults = &faults};
-    stk_engine *engine = NULL;
-    if (stk_engine_open(&options, &engine) != STK_OK)
-        fail_msg("%s: %s", set->path, test_last_error);
-    assert_int_equal(stk_gpu_device_is_lost(engine->device), 0);
+    stk_engine *engine = test_open(&options);
     converse(engine, set, separate, o);
     assert_int_equal(stk_gpu_device_is_lost(engine->device), set->loss != 0);
     stk_engine_close(&engine);
