@@ -13,12 +13,13 @@
 
 // Instruction sets a kernel may need. The order is the order of preference.
 typedef enum stk_isa {
-    STK_ISA_REF = 0,         // portable C, always there
-    STK_ISA_F32 = 1 << 0,    // test-only reference that does not quantise activations
-    STK_ISA_AVX2 = 1 << 1,   // AVX2, FMA, F16C
-    STK_ISA_AVX512 = 1 << 2, // AVX-512 F, BW, VL, DQ, VNNI (and all of AVX2's)
-    STK_ISA_NEON = 1 << 3,   // AArch64 with the dot-product extension
-    STK_ISA_AMX = 1 << 4,    // AMX int8 tiles (and all of AVX512's)
+    STK_ISA_REF = 0,          // portable C, always there
+    STK_ISA_F32 = 1 << 0,     // test-only reference that does not quantise activations
+    STK_ISA_AVX2 = 1 << 1,    // AVX2, FMA, F16C
+    STK_ISA_AVXVNNI = 1 << 2, // AVX-VNNI (and all of AVX2's)
+    STK_ISA_AVX512 = 1 << 3,  // AVX-512 F, BW, VL, DQ, VNNI (and all of AVX2's)
+    STK_ISA_NEON = 1 << 4,    // AArch64 with the dot-product extension
+    STK_ISA_AMX = 1 << 5,     // AMX int8 tiles (and all of AVX512's)
 } stk_isa;
 
 enum {
@@ -113,7 +114,7 @@ typedef void (*stk_sum_parts_fn)(const float *parts, size_t stride, uint32_t n, 
 // Thread-safety: immutable after init.
 typedef struct stk_cpu {
     uint32_t isas;    // stk_isa bits in use
-    const char *name; // widest of them: "amx", "avx512", "avx2", "neon", "scalar", "f32"
+    const char *name; // widest of them: "amx", "avx512", "avxvnni", "avx2", "neon", "scalar", "f32"
     stk_quantize_fn quantize;
     stk_rmsnorm_fn rmsnorm;
     stk_attend_fn attend;
@@ -124,8 +125,8 @@ typedef struct stk_cpu {
 } stk_cpu;
 
 // Fills *out with the best kernels this machine has. mask: NULL for all, or the widest set allowed:
-// "scalar", "avx2", "avx512", "amx", "neon", or "f32" (tests). STK_INVALID: no such name, or not
-// here.
+// "scalar", "avx2", "avxvnni", "avx512", "amx", "neon", or "f32" (tests). STK_INVALID: no such
+// name, or not here.
 STK_CHECKED stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out);
 
 // Kernels for a matrix, looked up once when it is loaded; never NULL.

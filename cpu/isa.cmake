@@ -10,6 +10,7 @@ function(stk_isa pattern processors)
 endfunction()
 
 stk_isa(x86/*_avx2.c "x86_64|AMD64" -mavx2 -mfma -mf16c -O3)
+stk_isa(x86/*_avxvnni.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavxvnni -O3)
 stk_isa(x86/*_avx512.c "x86_64|AMD64" -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
         -mavx512vnni -mprefer-vector-width=512 -O3)
 # The tile instructions are spelt in assembly; the rest of these files is AVX-512.

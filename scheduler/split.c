@@ -118,21 +118,22 @@ static double judge(const plan *w, stk_split *split, uint32_t *rank)
 {
     const stk_split_problem *p = w->p;
     double slowest = 0;
-    split->token_s = (p->rank_count - 1) * p->hop_s;
+    split->token_s = p->rank_count > 1 ? p->rank_count * p->hop_s : 0;
     *rank = p->rank_count;
     for (uint32_t r = p->rank_count; r-- > 0;) {
         shares share;
         split->stage_s[r] = stage(w, r, split->first[r], split->first[r + 1], &share);
         split->resident[r] = share.resident;
         split->on_gpu[r] = share.on_gpu;
-        if (r + 1 < p->rank_count && p->ranks[r].link_bytes_per_s > 0)
-            split->token_s += (double)p->hop_bytes / p->ranks[r].link_bytes_per_s;
+        uint64_t bytes = r + 1 < p->rank_count ? p->hop_bytes : p->answer_bytes;
+        if (p->rank_count > 1 && p->ranks[r].link_bytes_per_s > 0)
+            split->token_s += (double)bytes / p->ranks[r].link_bytes_per_s;
         split->token_s += split->stage_s[r];
         slowest = fmax(slowest, split->stage_s[r]);
         if (isinf(split->stage_s[r]))
             *rank = r;
     }
-    return slowest;
+    return split->slowest_s = slowest;
 }
 
 static void begin_plan(const stk_split_problem *problem, plan *w)

@@ -25,7 +25,7 @@ typedef struct stk_split_rank {
     uint64_t gpu_memory_bytes; // for experts; 0: no GPU
     double gpu_bytes_per_s;    // of its memory, by experts; > 0 with a GPU
     double gpu_layer_s;        // to hand it a layer's work and have its result
-    double link_bytes_per_s;   // to the next rank; 0: hop_s is all that counts
+    double link_bytes_per_s; // to the next rank, of the last one to the first; 0: only hop_s counts
 } stk_split_rank;
 
 typedef struct stk_split_layer {
@@ -48,12 +48,14 @@ typedef struct stk_split_problem {
     uint64_t experts_least_bytes; // slots without which no rank can work
     double hop_s;                 // of a message, however short
     uint64_t hop_bytes;           // of a token, from rank to rank
+    uint64_t answer_bytes;        // of a token, from the last rank to the first
 } stk_split_problem;
 
 typedef struct stk_split {
     uint32_t first[STK_SPLIT_RANKS_MAX + 1]; // rank r has layers first[r]..first[r + 1]
     double stage_s[STK_SPLIT_RANKS_MAX];     // predicted, of one token
-    double token_s;                          // their sum and the hops
+    double token_s;                          // their sum and the hops, back to the first too
+    double slowest_s;                        // of stages: a token's, where others are under way
     double resident[STK_SPLIT_RANKS_MAX];    // share of the rank's experts that fits, GPU included
     double on_gpu[STK_SPLIT_RANKS_MAX];      // share of them that its GPU computes
 } stk_split;

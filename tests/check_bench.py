@@ -1,6 +1,6 @@
 """check_bench.py KIND FILE: whether a report of stoker bench is what bench/README.md promises.
 
-KIND is json, csv, html, trace or gpu_trace. Says what is wrong and ends with 1. Speeds are checked against
+KIND is a name of CHECKS below. Says what is wrong and ends with 1. Speeds are checked against
 each other only, never against a machine.
 """
 import csv
@@ -64,6 +64,9 @@ def check_layers(r):
     own, other = (sum(n[k] for n in r["nodes"]) for k in ("own_bytes", "other_bytes"))
     check(own > 0 and close(r["node_own_fraction"], own / (own + other)), "bytes by node")
     check(other == 0 if len(r["nodes"]) == 1 else own >= 0.95 * (own + other), "bytes read afar")
+    speeds = [n["bandwidth_bytes_per_s"] for n in r["nodes"]]
+    check(all(s > 0 for s in speeds), "a node without bandwidth")
+    check(len(speeds) > 1 or close(speeds[0], r["bandwidth_bytes_per_s"]), "bandwidth of one node")
     check(outside["busy_us"]["head"] > 0, "no time for the head")
 
 
@@ -130,12 +133,49 @@ def check_trace(path):
         check(names.count("experts") == names.count("attend") > 1, "layers")
 
 
-def check_gpu_trace(path):
-    """One worker: in some layer the GPU is at work while the CPU computes experts of its own."""
+def read_gpu_trace(path):
+    """The lanes, and the events by lane, name and layer."""
     events = json.load(open(path, encoding="utf-8"))["traceEvents"]
     lanes = {e["args"]["name"]: e["tid"] for e in events if e["name"] == "thread_name"}
     check("GPU" in lanes, f"lanes {list(lanes)}")
-    at = {(e["tid"], e["name"], e["args"]["layer"]): e for e in events if e["ph"] == "X"}
+    return lanes, {(e["tid"], e["name"], e["args"]["layer"]): e for e in events if e["ph"] == "X"}
+
+
+def inside(inner, outer):
+    # written with three decimals
+    return outer["ts"] <= inner["ts"] + 0.002 and \
+        inner["ts"] + inner["dur"] <= outer["ts"] + outer["dur"] + 0.002
+
+
+def check_gpu_blocks(path):
+    """One worker, experts on both sides: it routes while the GPU computes attention, and waits for the head."""
+    lanes, at = read_gpu_trace(path)
+    layers = [layer for lane, name, layer in at if lane == 0 and name == "route"]
+    check(len(layers) > 1, f"{len(layers)} layers")
+    for layer in layers:
+        attention = at.get((lanes["GPU"], "attention", layer))
+        check(attention is not None, f"layer {layer}: no attention")
+        check(inside(at[0, "route", layer], attention), f"layer {layer}: not routed meanwhile")
+        check(inside(attention, {"ts": at[0, "project", layer]["ts"], "dur": 1e12}), "began too early")
+    outside = max(layers) + 1
+    check(inside(at[lanes["GPU"], "head", outside], at[0, "head", outside]), "head")
+    check((lanes["GPU"], "layers", 0) not in at, "layers follow each other though experts are missing")
+
+
+def check_gpu_layers(path):
+    """The last three layers follow each other on the GPU, and the head with them."""
+    lanes, at = read_gpu_trace(path)
+    first = [layer for lane, name, layer in at if lane == 0 and name == "gpu_layers"]
+    mine = sorted(layer for lane, name, layer in at if lane == 0 and name == "experts")
+    check(len(first) == 1 and mine == list(range(first[0])), f"runs {first}, others {mine}")
+    check(inside(at[lanes["GPU"], "layers", first[0]], at[0, "gpu_layers", first[0]]), "not inside")
+    check(not any(name in ["attention", "head"] for lane, name, _ in at if lane == lanes["GPU"]),
+          "came back on the way")
+
+
+def check_gpu_trace(path):
+    """One worker: in some layer the GPU is at work while the CPU computes experts of its own."""
+    lanes, at = read_gpu_trace(path)
     both = 0
     for (lane, name, layer), job in at.items():
         submit, wait = at.get((0, "gpu submit", layer)), at.get((0, "gpu wait", layer))
@@ -148,6 +188,6 @@ def check_gpu_trace(path):
     check(both > 0, "nothing runs at the same time")
 
 
-CHECKS = {"gpu_trace": check_gpu_trace,
+CHECKS = {"gpu_trace": check_gpu_trace, "gpu_blocks": check_gpu_blocks, "gpu_layers": check_gpu_layers,
           "json": check_json, "draft": check_draft, "csv": check_csv, "html": check_html, "trace": check_trace}
 CHECKS[sys.argv[1]](sys.argv[2])

@@ -41,19 +41,25 @@ const char *test_mask_at(size_t index)
     return NULL;
 }
 
+stk_engine *test_open(const stk_engine_options *options)
+{
+    stk_engine_options all = *options;
+    stk_engine *engine = NULL;
+    all.log = &test_log;
+    all.ignores_usage = true;
+    if (stk_engine_open(&all, &engine) != STK_OK)
+        fail_msg("%s: %s", all.model_path, test_last_error);
+    return engine;
+}
+
 stk_engine *test_engine(const char *path, const char *mask, uint32_t threads)
 {
     const stk_engine_options options = {.model_path = path,
-                                        .log = &test_log,
                                         .thread_count = threads,
                                         .cpu_mask = mask,
-                                        .ignores_usage = true,
                                         .device = test_device,
                                         .gpu_layers = 99};
-    stk_engine *engine = NULL;
-    if (stk_engine_open(&options, &engine) != STK_OK)
-        fail_msg("%s: %s", path, test_last_error);
-    return engine;
+    return test_open(&options);
 }
 
 stk_session *test_session(stk_engine *engine, const stk_session_options *options)
@@ -119,10 +125,8 @@ float *test_logits_nodes(const char *path, uint32_t nodes, const int32_t *ids, u
                          uint32_t vocab)
 {
     const stk_engine_options options = {
-        .model_path = path, .log = &test_log, .thread_count = nodes, .node_count = nodes};
-    stk_engine *engine = NULL;
-    if (stk_engine_open(&options, &engine) != STK_OK)
-        fail_msg("%s: %s", path, test_last_error);
+        .model_path = path, .thread_count = nodes, .node_count = nodes};
+    stk_engine *engine = test_open(&options);
     assert_int_equal(stk_engine_node_count(engine), nodes);
     return logits_of(engine, ids, count, vocab);
 }

@@ -39,6 +39,8 @@ extern const char *test_device;
 // Sets of kernels this machine has, "scalar" first; "f32" is not among them. NULL past the end.
 const char *test_mask_at(size_t index);
 
+// Whatever the options, what it logs is kept and use is not recorded.
+stk_engine *test_open(const stk_engine_options *options);
 stk_engine *test_engine(const char *path, const char *mask, uint32_t threads);
 // Every row of a batch may ask for logits unless options->logit_rows_max says otherwise.
 stk_session *test_session(stk_engine *engine, const stk_session_options *options);

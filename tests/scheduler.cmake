@@ -1,4 +1,5 @@
 stk_test(residency SOURCES test_residency.c LINK stk_scheduler)
+stk_test(staging SOURCES test_staging.c LINK stk_scheduler)
 stk_test(split SOURCES test_split.c LINK stk_scheduler)
 stk_test(plan SOURCES test_plan.c plan_shapes.c LINK stk_scheduler)
 stk_test(plan_gpu SOURCES test_plan_gpu.c plan_shapes.c LINK stk_scheduler)

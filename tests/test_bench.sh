@@ -69,6 +69,11 @@ check trace trace.json
 if "$stoker" topo | grep -q '^vulkan 0'; then
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --trace gpu.json
     check gpu_trace gpu.json
+    bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --gpu-layers 99 --gpu-head on \
+        --trace gpu.json
+    check gpu_blocks gpu.json
+    bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-layers 3 --gpu-head on --trace gpu.json
+    check gpu_layers gpu.json
     grep -q 'GPU uploads' trace.json && fail 'a GPU in the trace of a run without one'
 fi
 

@@ -105,7 +105,19 @@ part_same()
     "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/want.txt" 2>&1
     ranks 2 "$stoker" ppl "$model" -f "$text" --ctx 64 --chunks 2 -t 1 >"$folder/got.txt" 2>&1
     cmp -s "$folder/want.txt" "$folder/got.txt" || fail "ppl: $(cat "$folder/got.txt")"
+    part_gpu
     part_sidecar
+}
+
+# Experts on a GPU compute what the CPU would. The head stays on the CPU of the last rank, which
+# could not compute again what came from elsewhere.
+part_gpu()
+{
+    "$stoker" topo | grep -q '^vulkan 0' || return
+    same_logits "GPUs" 2 --split 4,4 -t 1 --device vulkan --gpu-experts 50 --gpu-layers 0 \
+        --gpu-head on -v
+    [ "$(grep -c '64 of 128 experts on ' "$folder/log")" -eq 2 ] ||
+        fail "GPUs: $(cat "$folder/log")"
 }
 
 # Ranks read their layers from the middle of a sidecar, and keep records of their own beside it.
@@ -172,6 +184,16 @@ part_usage()
         -n 1 "${logits[@]}" : -n 1 "$stoker" logits "$folder/other.gguf" --ids 1 -o "$folder/usage"
     refused "no model" 1 'rank 1 on .*: .*No such file' \
         -n 1 "${logits[@]}" : -n 1 "$stoker" logits "$folder/none.gguf" --ids 1 -o "$folder/usage"
+    # The library with MPI is not there, or is another one.
+    mkdir "$folder/moved"
+    cp "$stoker" "$folder/moved/stoker"
+    refused "no library" 1 'Open MPI started 2 processes, but libstoker-mpi.so is not beside' \
+        -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
+    [ "$(grep -c 'not beside' "$folder/log")" -eq 1 ] || fail "said more than once"
+    head -c 4096 /dev/zero >"$folder/moved/libstoker-mpi.so"
+    refused "a bad library" 1 'libstoker-mpi.so cannot be loaded: .*invalid ELF' \
+        -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
+    "$folder/moved/stoker" run "$model" -p a -n 1 >"$folder/out" 2>&1 || fail "alone without it"
     # The launcher's variables alone are not enough.
     "$stoker" run "$model" -p a -n 1 --split 3,5 >"$folder/out" 2>&1 || fail "alone with --split"
 }

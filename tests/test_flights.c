@@ -5,6 +5,7 @@
 #include "engine/pipeline.h"
 #include "engine/sampler.h"
 #include "engine_test.h"
+#include "scheduler/plan.h"
 
 #include "store/expert_store.h"
 
@@ -31,6 +32,16 @@ static const stk_session_options planned = {.context_tokens = 64,
 static bool is_rank(uint32_t rank)
 {
     return cluster && stk_cluster_rank(cluster) == rank;
+}
+
+// Ranks measure themselves.
+static void refuse_a_machine(void)
+{
+    const stk_plan_machine machine = {0};
+    const stk_engine_options options = {
+        .model_path = TEST_STORIES, .log = &test_log, .machine = &machine, .cluster = cluster};
+    assert_int_equal(stk_engine_open(&options, &engine), STK_INVALID);
+    assert_non_null(strstr(test_last_error, is_rank(0) ? " on " : "measure themselves"));
 }
 
 static stk_status open_engine(uint64_t memory_bytes)
@@ -304,6 +315,8 @@ static int prepare(void **state)
 {
     (void)state;
     stk_engine *alone = test_engine(TEST_STORIES, NULL, 1);
+    if (cluster)
+        refuse_a_machine();
     if (open_engine(0) != STK_OK)
         return -1;
     if (copy_path) { // rank 1 knows now how much is little
@@ -335,6 +348,7 @@ static int serve(void)
 {
     uint64_t memory_bytes = 0;
     stk_status status = STK_OK;
+    refuse_a_machine();
     for (int i = 0; i < (copy_path ? 2 : 1) && status == STK_OK; i++) {
         status = open_engine(memory_bytes);
         if (status != STK_OK)

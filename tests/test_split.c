@@ -251,9 +251,22 @@ static void test_link_adds_to_the_token(void **state)
     uint32_t rank;
     make_pair(&e);
     e.ranks[0].link_bytes_per_s = 1e8;
-    e.ranks[1].link_bytes_per_s = 1; // nobody comes after it
+    e.ranks[1].link_bytes_per_s = 1e6; // back to the first, which no bytes go to yet
     assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
-    assert_true(fabs(split.token_s - (8e-3 + 1e-4 + 10000 / 1e8)) < 1e-9);
+    assert_true(fabs(split.token_s - (8e-3 + 2e-4 + 10000 / 1e8)) < 1e-9);
+    assert_true(split.slowest_s == fmax(split.stage_s[0], split.stage_s[1]));
+    // All logits come back over the last rank's link, and wherever the cut is, the same bytes
+    // travel.
+    e.problem.answer_bytes = 600000;
+    assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_OK);
+    assert_true(fabs(split.token_s - (8e-3 + 2e-4 + 10000 / 1e8 + 0.6)) < 1e-9);
+    stk_split fast, slow;
+    e.ranks[0].memory_bytes_per_s = 3e9;
+    assert_int_equal(stk_split_plan(&e.problem, &fast), STK_OK);
+    e.ranks[0].link_bytes_per_s = e.ranks[1].link_bytes_per_s = 1e4;
+    assert_int_equal(stk_split_plan(&e.problem, &slow), STK_OK);
+    assert_memory_equal(fast.first, slow.first, sizeof fast.first);
+    assert_true(slow.token_s > fast.token_s && slow.slowest_s == fast.slowest_s);
 }
 
 static void test_written_splits(void **state)

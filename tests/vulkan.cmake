@@ -18,6 +18,7 @@ endif()
 stk_test(vulkan_engine SOURCES vulkan/test_vulkan_engine.c LINK stk_engine)
 stk_test(vulkan_attention SOURCES vulkan/test_vulkan_attention.c engine_test.c LINK stk_engine m)
 stk_test(vulkan_chain SOURCES vulkan/test_vulkan_chain.c engine_test.c LINK stk_engine m)
+stk_test(vulkan_valid SOURCES vulkan/test_vulkan_valid.c engine_test.c LINK stk_engine m ${CMAKE_DL_LIBS})
 stk_test(vulkan_golden SOURCES vulkan/test_vulkan_golden.c engine_test.c
   LINK stk_engine PkgConfig::JANSSON m ARGS ${CMAKE_CURRENT_BINARY_DIR}/golden)
 set_tests_properties(vulkan_golden PROPERTIES FIXTURES_REQUIRED golden_models)

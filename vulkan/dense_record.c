@@ -185,8 +185,9 @@ stk_status stk_vk_stream_record(stk_vk_stream *s)
     stk_status status = STK_OK;
     uint32_t few = s->options.rows_max < FEW_ROWS ? s->options.rows_max : FEW_ROWS;
     for (uint32_t c = 0; c < CLASSES && status == STK_OK; c++) {
-        status = stk_vk_commands_take(s->vk, &s->vk->compute, &s->begin[c]);
-        if (status == STK_OK)
+        if (!s->step.mapped) // else the host writes it there
+            status = stk_vk_commands_take(s->vk, &s->vk->compute, &s->begin[c]);
+        if (status == STK_OK && s->begin[c])
             status = record_begin(s, s->begin[c], c == 0 ? few : s->options.rows_max);
         for (uint32_t i = 0; i < s->dense->options.layer_count && status == STK_OK; i++) {
             if (!s->dense->layers[i].here)

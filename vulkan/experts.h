@@ -43,7 +43,7 @@ uint32_t stk_vk_experts_resident_slots(const stk_vk_experts *experts);
 void stk_vk_experts_shrink(stk_vk_experts *experts, uint32_t slots);
 
 // Copies slot_bytes at `from` (free for reuse on return) into resident slot `slot`, after the jobs
-// that use it. Later jobs with the slot wait for the copy, the caller does not, unless two earlier
+// that use it. Later jobs with the slot wait for the copy, the caller does not, unless four earlier
 // ones are still under way. STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t slot,
                                              const void *from);
@@ -53,6 +53,7 @@ STK_CHECKED stk_status stk_vk_experts_upload(stk_vk_experts *experts, uint32_t s
 void stk_vk_experts_assign(stk_vk_experts *experts, uint32_t layer, uint32_t expert, uint32_t slot);
 // Whether an upload that starts now would not wait for earlier ones.
 bool stk_vk_experts_can_upload(stk_vk_experts *experts);
+STK_CHECKED stk_status stk_vk_experts_upload_wait(stk_vk_experts *experts, uint32_t slot);
 // STK_OK: the slot's upload has arrived, or there was none; STK_PENDING; STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_vk_experts_upload_poll(stk_vk_experts *experts, uint32_t slot);
 

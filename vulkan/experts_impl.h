@@ -5,7 +5,7 @@
 #include "vulkan/experts.h"
 #include "vulkan/impl.h"
 
-enum { JOBS_MAX = 8, STAGES = 2, COPIES = 2 };
+enum { JOBS_MAX = 8, STAGES = 4, COPIES = 2 };
 
 typedef struct expert_slot {
     VkDeviceAddress address;

@@ -91,6 +91,12 @@ stk_status stk_vk_experts_upload_poll(stk_vk_experts *e, uint32_t index)
     return stk_vk_poll(e->vk, e->copier, e->slots[index].filled_value);
 }
 
+stk_status stk_vk_experts_upload_wait(stk_vk_experts *e, uint32_t index)
+{
+    assert(index < e->options.resident_slots);
+    return stk_vk_wait(e->vk, e->copier, e->slots[index].filled_value);
+}
+
 uint32_t stk_vk_experts_resident_slots(const stk_vk_experts *e)
 {
     return e->options.resident_slots;

@@ -10,7 +10,9 @@
 #include "base/size.h"
 
 enum { ALIGN_BYTES = 256, RANGES_MAX = 1024 };
-#define SLAB_BYTES (UINT64_C(64) << 20)
+// Where the host's memory is used, what a slab has too much somebody else lacks.
+#define SLAB_BYTES         (UINT64_C(64) << 20)
+#define SLAB_UNIFIED_BYTES (UINT64_C(8) << 20)
 
 typedef struct range {
     uint64_t at, bytes;
@@ -173,8 +175,8 @@ static stk_status slab_new(stk_vk *vk, stk_vk_use use, uint64_t bytes, stk_vk_sl
 {
     bool counted = use == STK_VK_LOCAL || vk->info.unified;
     uint64_t left = vk->memory.bytes_max - vk->memory.taken_bytes;
-    uint64_t take = counted && left / 4 < SLAB_BYTES ? left / 4
-                                                     : SLAB_BYTES; // leaves room for others
+    uint64_t usual = vk->info.unified ? SLAB_UNIFIED_BYTES : SLAB_BYTES;
+    uint64_t take = counted && left / 4 < usual ? left / 4 : usual; // leaves room for others
     take = bytes < take ? take / ALIGN_BYTES * ALIGN_BYTES : bytes;
     if (take > vk->info.allocation_bytes_max || (counted && take > left))
         return fail_full(vk, bytes);
@@ -302,7 +304,9 @@ stk_status stk_vk_buffer_import(stk_vk *vk, void *host, uint64_t bytes, stk_vk_b
     VkMemoryAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = &flags, .allocationSize = bytes};
     result = VK_ERROR_FEATURE_NOT_PRESENT;
-    if (find_type(vk, needs.memoryTypeBits & pointer.memoryTypeBits, 0, 0, 0, &type)) {
+    // what the host writes there later is not flushed
+    if (find_type(vk, needs.memoryTypeBits & pointer.memoryTypeBits,
+                  VK_MEMORY_PROPERTY_HOST_COHERENT_BIT, 0, 0, &type)) {
         info.memoryTypeIndex = type;
         result = vk->fn.AllocateMemory(vk->device, &info, NULL, &b.memory);
     }

@@ -264,6 +264,12 @@ uint32_t stk_vk_stream_best(const stk_vk_stream *stream, uint32_t slot)
     return 0;
 }
 
+stk_status stk_vk_experts_upload_wait(stk_vk_experts *experts, uint32_t slot)
+{
+    (void)experts, (void)slot;
+    return STK_UNSUPPORTED;
+}
+
 void stk_vk_experts_assign(stk_vk_experts *experts, uint32_t layer, uint32_t expert, uint32_t slot)
 {
     (void)experts, (void)layer, (void)expert, (void)slot;

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "cpu/arm/lanes_neon.h"
+#include "cpu/group_work.h"
 
 static inline int8x16_t low_nibbles(uint8x16_t raw)
 {
@@ -72,12 +73,6 @@ static void dot_two_rows(const uint8_t *const rows[2], uint32_t blocks, const st
     *y1 = stk_halve4_neon(vaddq_f32(a[1][0], a[1][1]));
 }
 
-static inline const uint8_t *bundle_run(const stk_matrix *w, const stk_bundle *b, uint32_t neuron)
-{
-    return (const uint8_t *)w->data + (size_t)(neuron / 32) * b->group_bytes + b->scales_bytes +
-           (size_t)(neuron % 32) * b->run_bytes;
-}
-
 void stk_gather_bundle_q4_0_neon(const stk_matrix *w, const uint32_t *rows, uint32_t count,
                                  const stk_act *act, float *y)
 {
@@ -86,41 +81,15 @@ void stk_gather_bundle_q4_0_neon(const stk_matrix *w, const uint32_t *rows, uint
     for (uint32_t i = 0; i < count; i += 2) {
         uint32_t other = i + 1 < count ? i + 1 : i;
         for (uint32_t j = i + AHEAD; j < i + AHEAD + 2 && j < count; j++) {
-            const uint8_t *run = bundle_run(w, &b, rows[j]);
+            const uint8_t *run = stk_bundle_run(w, &b, rows[j]);
             for (uint32_t at = 0; at < b.run_bytes; at += 64)
                 __builtin_prefetch(run + at);
         }
-        const uint8_t *two[2] = {bundle_run(w, &b, rows[i]), bundle_run(w, &b, rows[other])};
+        const uint8_t *two[2] = {stk_bundle_run(w, &b, rows[i]),
+                                 stk_bundle_run(w, &b, rows[other])};
         float unused;
         dot_two_rows(two, w->cols / 32, act, &y[i], other == i ? &unused : &y[other]);
     }
-}
-
-// The neurons of a group that matter to its quantised sum: nibbles and four-packed values.
-typedef struct group_work {
-    const uint8_t *nibbles[32];
-    int32_t q4[8]; // int8 values of four neurons
-    uint32_t quads;
-} group_work;
-
-static void collect(const uint8_t *runs, const stk_bundle *b, const stk_neurons *n, uint32_t group,
-                    group_work *work)
-{
-    int8_t values[32];
-    uint32_t count = 0;
-    for (uint32_t a = n->first[group]; a < n->first[group + 1]; a++) {
-        uint32_t j = n->active[a];
-        if (n->q[j] == 0)
-            continue;
-        values[count] = n->q[j];
-        work->nibbles[count++] = runs + (size_t)(j % 32) * b->run_bytes + b->up_bytes;
-    }
-    for (; count % 4 != 0; count++) { // zeros times any readable nibbles
-        values[count] = 0;
-        work->nibbles[count] = work->nibbles[count - 1];
-    }
-    work->quads = count / 4;
-    memcpy(work->q4, values, count);
 }
 
 // y[0..4) of four outputs whose integer sums are in s.
@@ -132,18 +101,18 @@ static inline void add_outputs(int32x4_t s, const uint8_t *scales, float32x4_t d
 
 // A quarter of a chunk: 16 bytes of nibbles, that is outputs 16k+4*quarter+0..3 for k = 0..3, and
 // 64 more. Bytes of four neurons are brought together, so that one SDOT adds all four.
-static inline void add_quarter_chunk(const group_work *work, size_t at, const uint8_t *scales,
+static inline void add_quarter_chunk(const stk_group_work *work, size_t at, const uint8_t *scales,
                                      uint32_t quarter, float32x4_t dx, int32_t sum, float *y)
 {
     int32x4_t s[8];
     for (int k = 0; k < 8; k++)
         s[k] = vdupq_n_s32(-8 * sum);
     at += 16 * quarter;
-    for (uint32_t i = 0; i < work->quads; i++) {
+    for (uint32_t i = 0; i < work->sets; i++) {
         const uint8_t *const *p = work->nibbles + 4 * i;
         uint8x16_t a = vld1q_u8(p[0] + at), b = vld1q_u8(p[1] + at);
         uint8x16_t c = vld1q_u8(p[2] + at), e = vld1q_u8(p[3] + at);
-        int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(work->q4[i]));
+        int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(stk_group_four(work, i)));
         uint16x8_t ab0 = vreinterpretq_u16_u8(vzip1q_u8(a, b));
         uint16x8_t ab1 = vreinterpretq_u16_u8(vzip2q_u8(a, b));
         uint16x8_t ce0 = vreinterpretq_u16_u8(vzip1q_u8(c, e));
@@ -170,8 +139,8 @@ void stk_down_bundle_q4_0_neon(const stk_matrix *down, const stk_neurons *n, uin
         if (n->d[g] == 0)
             continue;
         const uint8_t *base = (const uint8_t *)down->data + (size_t)g * b.group_bytes;
-        group_work work;
-        collect(base + b.scales_bytes, &b, n, g, &work);
+        stk_group_work work;
+        stk_group_collect(down, &b, n, g, 4, &work);
         float32x4_t dx = vdupq_n_f32(n->d[g]);
         for (uint32_t o = 0; o < down->rows; o += 128)
             for (uint32_t quarter = 0; quarter < 4; quarter++)
@@ -212,6 +181,6 @@ void stk_down_bundle_t_q4_0_neon(const stk_matrix *down, const stk_neurons *n, u
     stk_bundle b = stk_bundle_of(down->cols, down->rows, 1);
     for (uint32_t a = n->first[group_begin]; a < n->first[group_end]; a++) {
         uint32_t j = n->active[a];
-        add_neuron(bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
+        add_neuron(stk_bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
     }
 }

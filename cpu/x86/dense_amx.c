@@ -5,23 +5,16 @@
 // unpacked once for up to TOKENS tokens. Few tokens, or tokens that do not lie at equal distances,
 // are left to the AVX-512 kernels.
 #include "cpu/x86/amx.h"
-#include "cpu/x86/bundle_x16.h"
+#include "cpu/x86/x16.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
 
-enum { ROWS = 16, TOKENS = 64 };
+enum { TOKENS = 64 };
 
-typedef struct block_type {
-    uint32_t values_bytes; // of one block, 16 rows
-    int is_q4;
-} block_type;
-
-static const block_type q4_0 = {256, 1}, q8_0 = {512, 0};
-
-static inline void unpack(const uint8_t *values, const block_type *t, int8_t *to)
+static inline void unpack(const uint8_t *values, const x16_type *t, int8_t *to)
 {
-    if (!t->is_q4) {
+    if (t->bias != 8) {
         memcpy(to, values, AMX_WEIGHTS_BYTES);
         return;
     }
@@ -35,17 +28,17 @@ static inline void unpack(const uint8_t *values, const block_type *t, int8_t *to
     }
 }
 
-static void load_chunk(const uint8_t *group, const block_type *t, uint32_t blocks, uint32_t first,
+static void load_chunk(const uint8_t *group, const x16_type *t, uint32_t blocks, uint32_t first,
                        amx_chunk *c)
 {
     c->first = first;
     c->step = 8;
     c->count = 0;
     for (uint32_t b = first; b < blocks && c->count < AMX_CHUNK_MAX; b += 8, c->count++) {
-        const uint8_t *pair = group + (size_t)(b / 2) * (64 + 2 * t->values_bytes);
-        unpack(pair + 64 + (b & 1) * t->values_bytes, t, c->weights[c->count]);
+        const uint8_t *pair = x16_pair(group, t, b);
+        unpack(x16_values(pair, t, b), t, c->weights[c->count]);
         c->scales[c->count] = _mm512_cvtph_ps(
-            _mm256_load_si256((const __m256i *)(pair + 32 * (b & 1))));
+            _mm256_load_si256((const __m256i *)x16_scales(pair, b)));
     }
 }
 
@@ -65,7 +58,7 @@ static inline void add_up(const amx_panel *x, float a[8][TOKENS * 16], float *y,
 }
 
 // Sixteen rows with every token of the panel.
-static void multiply_group(const uint8_t *group, const block_type *t, uint32_t blocks,
+static void multiply_group(const uint8_t *group, const x16_type *t, uint32_t blocks,
                            const amx_panel *x, float *y, size_t y_stride)
 {
     _Alignas(64) float a[8][TOKENS * 16];
@@ -89,18 +82,7 @@ static void multiply_group(const uint8_t *group, const block_type *t, uint32_t b
     add_up(x, a, y, y_stride);
 }
 
-// Rows [row, row+16) in X16 form, from a bundle by way of `buffer`.
-static inline const uint8_t *group_at(const stk_matrix *w, const block_type *t, uint32_t row,
-                                      uint8_t *buffer)
-{
-    if (w->format == STK_FORMAT_X16)
-        return (const uint8_t *)w->data +
-               (size_t)(row / ROWS) * ((w->cols / 32 + 1) / 2) * (64 + 2 * t->values_bytes);
-    bundle_x16(w, row, buffer);
-    return buffer;
-}
-
-static void matmul(const stk_matrix *w, const block_type *t, uint32_t row_begin, uint32_t row_end,
+static void matmul(const stk_matrix *w, const x16_type *t, uint32_t row_begin, uint32_t row_end,
                    const stk_act *acts, uint32_t count, float *y, size_t y_stride, uint8_t *buffer)
 {
     uint32_t passes = (count + TOKENS - 1) / TOKENS, per_pass = (count + passes - 1) / passes;
@@ -109,8 +91,8 @@ static void matmul(const stk_matrix *w, const block_type *t, uint32_t row_begin,
         uint32_t from = end - at < AMX_TOKENS_MIN ? end - AMX_TOKENS_MIN : at; // repeats a few
         amx_panel x = amx_panel_of(acts + from, end - from);
         amx_begin(x.tile_rows);
-        for (uint32_t row = row_begin; row < row_end; row += ROWS)
-            multiply_group(group_at(w, t, row, buffer), t, w->cols / 32, &x,
+        for (uint32_t row = row_begin; row < row_end; row += X16_ROWS)
+            multiply_group(x16_group(w, t, row, buffer), t, w->cols / 32, &x,
                            y + from * y_stride + row - row_begin, y_stride);
     }
     amx_end();
@@ -120,7 +102,7 @@ void stk_matmul_x16_q4_0_amx(const stk_matrix *w, uint32_t row_begin, uint32_t r
                              const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
     if (amx_suits(acts, count))
-        matmul(w, &q4_0, row_begin, row_end, acts, count, y, y_stride, NULL);
+        matmul(w, &x16_q4_0, row_begin, row_end, acts, count, y, y_stride, NULL);
     else
         stk_matmul_x16_q4_0_avx512(w, row_begin, row_end, acts, count, y, y_stride);
 }
@@ -129,7 +111,7 @@ void stk_matmul_x16_q8_0_amx(const stk_matrix *w, uint32_t row_begin, uint32_t r
                              const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
     if (amx_suits(acts, count))
-        matmul(w, &q8_0, row_begin, row_end, acts, count, y, y_stride, NULL);
+        matmul(w, &x16_q8_0, row_begin, row_end, acts, count, y, y_stride, NULL);
     else
         stk_matmul_x16_q8_0_avx512(w, row_begin, row_end, acts, count, y, y_stride);
 }
@@ -139,7 +121,7 @@ void stk_matmul_bundle_q4_0_amx(const stk_matrix *w, uint32_t row_begin, uint32_
 {
     _Alignas(64) uint8_t buffer[BUNDLE_X16_BYTES_MAX];
     if (w->cols <= BUNDLE_X16_COLS_MAX && amx_suits(acts, count))
-        matmul(w, &q4_0, row_begin, row_end, acts, count, y, y_stride, buffer);
+        matmul(w, &x16_q4_0, row_begin, row_end, acts, count, y, y_stride, buffer);
     else
         stk_matmul_bundle_q4_0_avx512(w, row_begin, row_end, acts, count, y, y_stride);
 }

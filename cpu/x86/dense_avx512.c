@@ -5,32 +5,16 @@
 // (blocks a, a+8, a+16, ...) and fold them in the order of the halving tree; the weights of 16 rows
 // stay in the L1 cache meanwhile.
 #include "cpu/ref/ref.h"
-#include "cpu/x86/bundle_x16.h"
+#include "cpu/x86/x16.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
 
-// How far ahead of the weights one token streams lines are asked for, in two steps: into L2, which
-// can wait for more lines at once than L1, and from there into L1. The hardware's own streams stop
-// at every 4 KiB. bench/2026-11-22-xeon.md has the distances tried.
-enum { ROWS = 16, TILE = 8, NEAR_BYTES = 1152, FAR_BYTES = 4096 };
-
-// How a type's 16-row block becomes integers: `bias` is what its unsigned form adds to a value.
-typedef struct block_type {
-    uint32_t values_bytes; // of one block, 16 rows
-    int32_t bias;
-} block_type;
-
-static const block_type q4_0 = {256, 8}, q8_0 = {512, 128};
-
-static inline const uint8_t *pair_at(const uint8_t *group, const block_type *t, uint32_t block)
-{
-    return group + (size_t)(block / 2) * (64 + 2 * t->values_bytes);
-}
+enum { TILE = 8 }; // tokens
 
 static inline __m512 load_scales(const uint8_t *pair, uint32_t block)
 {
-    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(pair + 32 * (block & 1))));
+    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)x16_scales(pair, block)));
 }
 
 static inline __m512i broadcast4(const int8_t *q)
@@ -41,9 +25,9 @@ static inline __m512i broadcast4(const int8_t *q)
 // The unsigned weights of a block: w[2c] meets x[4c..], w[2c+1] meets x[16+4c..] for Q4_0;
 // w[c] meets x[4c..] for Q8_0.
 static inline __attribute__((always_inline)) void
-load_weights(const uint8_t *pair, const block_type *t, uint32_t block, __m512i w[8])
+load_weights(const uint8_t *pair, const x16_type *t, uint32_t block, __m512i w[8])
 {
-    const uint8_t *values = pair + 64 + (block & 1) * t->values_bytes;
+    const uint8_t *values = x16_values(pair, t, block);
     if (t->bias == 8) {
         const __m512i low = _mm512_set1_epi8(15);
         for (int c = 0; c < 4; c++) {
@@ -58,9 +42,8 @@ load_weights(const uint8_t *pair, const block_type *t, uint32_t block, __m512i w
     }
 }
 
-static inline __attribute__((always_inline)) __m512 block_term(const __m512i w[8], __m512 scales,
-                                                               const block_type *t,
-                                                               const stk_act *act, uint32_t block)
+static inline __attribute__((always_inline)) __m512
+block_term(const __m512i w[8], __m512 scales, const x16_type *t, const stk_act *act, uint32_t block)
 {
     const int8_t *q = act->q + 32 * (size_t)block;
     __m512i s0 = _mm512_set1_epi32(-t->bias * act->sum[block]), s1 = _mm512_setzero_si512();
@@ -72,20 +55,8 @@ static inline __attribute__((always_inline)) __m512 block_term(const __m512i w[8
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(s0, s1)), scale);
 }
 
-// Asks for what lies ahead of an even or odd block of a pair, scales with the even one.
-static inline __attribute__((always_inline)) void prefetch_block(const uint8_t *pair,
-                                                                 const block_type *t, uint32_t odd)
-{
-    const char *at = (const char *)pair + (odd ? 64 + t->values_bytes : 0);
-    uint32_t bytes = t->values_bytes + (odd ? 0 : 64);
-    for (uint32_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch(at + NEAR_BYTES + i, _MM_HINT_T0);
-        _mm_prefetch(at + FAR_BYTES + i, _MM_HINT_T1);
-    }
-}
-
 static inline __attribute__((always_inline)) void
-dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_act *act, float *y)
+dot_one(const uint8_t *group, const x16_type *t, uint32_t blocks, const stk_act *act, float *y)
 {
     __m512 a[8];
     for (int i = 0; i < 8; i++)
@@ -95,15 +66,15 @@ dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_ac
 #pragma GCC unroll 8
         for (uint32_t i = 0; i < 8; i++) {
             __m512i w[8];
-            const uint8_t *pair = pair_at(group, t, b + i);
-            prefetch_block(pair, t, i & 1);
+            const uint8_t *pair = x16_pair(group, t, b + i);
+            x16_prefetch(pair, t, i);
             load_weights(pair, t, b + i, w);
             a[i] = _mm512_add_ps(a[i], block_term(w, load_scales(pair, b + i), t, act, b + i));
         }
     }
     for (uint32_t i = 0; b + i < blocks; i++) {
         __m512i w[8];
-        const uint8_t *pair = pair_at(group, t, b + i);
+        const uint8_t *pair = x16_pair(group, t, b + i);
         load_weights(pair, t, b + i, w);
         __m512 term = block_term(w, load_scales(pair, b + i), t, act, b + i);
         for (uint32_t j = 0; j < 8; j++) // keeps a[] in registers
@@ -117,7 +88,7 @@ dot_one(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_ac
 
 // Accumulator `a` of `count` tokens (at most TILE) over the blocks a, a+8, ...
 static inline __attribute__((always_inline)) void accumulate(const uint8_t *group,
-                                                             const block_type *t, uint32_t blocks,
+                                                             const x16_type *t, uint32_t blocks,
                                                              uint32_t a, const stk_act *acts,
                                                              uint32_t count, __m512 out[TILE])
 {
@@ -125,7 +96,7 @@ static inline __attribute__((always_inline)) void accumulate(const uint8_t *grou
         out[i] = _mm512_setzero_ps();
     for (uint32_t b = a; b < blocks; b += 8) {
         __m512i w[8];
-        const uint8_t *pair = pair_at(group, t, b);
+        const uint8_t *pair = x16_pair(group, t, b);
         load_weights(pair, t, b, w);
         __m512 scales = load_scales(pair, b);
         for (uint32_t i = 0; i < count; i++)
@@ -134,10 +105,10 @@ static inline __attribute__((always_inline)) void accumulate(const uint8_t *grou
 }
 
 // (a0+a4)+(a2+a6) + ((a1+a5)+(a3+a7)), one accumulator at a time.
-static inline __attribute__((always_inline)) void dot_tile(const uint8_t *group,
-                                                           const block_type *t, uint32_t blocks,
-                                                           const stk_act *acts, uint32_t count,
-                                                           float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void dot_tile(const uint8_t *group, const x16_type *t,
+                                                           uint32_t blocks, const stk_act *acts,
+                                                           uint32_t count, float *y,
+                                                           size_t y_stride)
 {
     __m512 total[TILE], pair[TILE], one[TILE], other[TILE];
     for (uint32_t odd = 0; odd < 2; odd++) {
@@ -157,7 +128,7 @@ static inline __attribute__((always_inline)) void dot_tile(const uint8_t *group,
 }
 
 static inline __attribute__((always_inline)) void
-multiply_group(const uint8_t *group, const block_type *t, uint32_t blocks, const stk_act *acts,
+multiply_group(const uint8_t *group, const x16_type *t, uint32_t blocks, const stk_act *acts,
                uint32_t count, float *y, size_t y_stride)
 {
     uint32_t i = 0;
@@ -173,40 +144,33 @@ multiply_group(const uint8_t *group, const block_type *t, uint32_t blocks, const
         dot_one(group, t, blocks, acts + i, y + i * y_stride);
 }
 
-static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const block_type *t,
+static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const x16_type *t,
                                                          uint32_t row_begin, uint32_t row_end,
                                                          const stk_act *acts, uint32_t count,
-                                                         float *y, size_t y_stride)
+                                                         float *y, size_t y_stride, uint8_t *buffer)
 {
-    uint32_t blocks = w->cols / 32;
-    size_t group_bytes = (size_t)((blocks + 1) / 2) * (64 + 2 * t->values_bytes);
-    for (uint32_t row = row_begin; row < row_end; row += ROWS, y += ROWS)
-        multiply_group((const uint8_t *)w->data + row / ROWS * group_bytes, t, blocks, acts, count,
-                       y, y_stride);
+    for (uint32_t row = row_begin; row < row_end; row += X16_ROWS, y += X16_ROWS)
+        multiply_group(x16_group(w, t, row, buffer), t, w->cols / 32, acts, count, y, y_stride);
 }
 
 void stk_matmul_x16_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                                 const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, &q4_0, row_begin, row_end, acts, count, y, y_stride);
+    matmul(w, &x16_q4_0, row_begin, row_end, acts, count, y, y_stride, NULL);
 }
 
 void stk_matmul_x16_q8_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                                 const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, &q8_0, row_begin, row_end, acts, count, y, y_stride);
+    matmul(w, &x16_q8_0, row_begin, row_end, acts, count, y, y_stride, NULL);
 }
 
 void stk_matmul_bundle_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                                    const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    if (w->cols > BUNDLE_X16_COLS_MAX) {
+    _Alignas(64) uint8_t buffer[BUNDLE_X16_BYTES_MAX];
+    if (w->cols <= BUNDLE_X16_COLS_MAX)
+        matmul(w, &x16_q4_0, row_begin, row_end, acts, count, y, y_stride, buffer);
+    else
         stk_matmul_ref(w, row_begin, row_end, acts, count, y, y_stride);
-        return;
-    }
-    _Alignas(64) uint8_t group[BUNDLE_X16_BYTES_MAX];
-    for (uint32_t row = row_begin; row < row_end; row += ROWS, y += ROWS) {
-        bundle_x16(w, row, group);
-        multiply_group(group, &q4_0, w->cols / 32, acts, count, y, y_stride);
-    }
 }

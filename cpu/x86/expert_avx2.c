@@ -1,4 +1,5 @@
 // Sparse products of an expert, AVX2: up rows and down groups of the active neurons.
+#include "cpu/group_work.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
@@ -17,10 +18,8 @@ static inline __m256i dot_two_blocks(const uint8_t *nibbles, const int8_t *q)
 {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
     __m256i raw = _mm256_loadu_si256((const __m256i *)nibbles);
-    __m256i x0 = _mm256_loadu_si256((const __m256i *)q);
-    __m256i x1 = _mm256_loadu_si256((const __m256i *)(q + 32));
-    __m256i lo = _mm256_permute2x128_si256(x0, x1, 0x20);
-    __m256i hi = _mm256_permute2x128_si256(x0, x1, 0x31);
+    const __m128i *x = (const __m128i *)q;
+    __m256i lo = _mm256_loadu2_m128i(x + 2, x), hi = _mm256_loadu2_m128i(x + 3, x + 1);
     __m256i sum = _mm256_maddubs_epi16(_mm256_and_si256(raw, low), lo);
     raw = _mm256_and_si256(_mm256_srli_epi16(raw, 4), low);
     return _mm256_madd_epi16(_mm256_add_epi16(sum, _mm256_maddubs_epi16(raw, hi)), one);
@@ -47,6 +46,23 @@ static inline __m256i dot_blocks(const uint8_t *row, uint32_t b, uint32_t blocks
     return b < blocks ? dot_one_block(p, q) : _mm256_setzero_si256();
 }
 
+// Scales and sums of fewer than eight blocks, filled up with zeros.
+typedef struct last_blocks {
+    uint8_t halves[16];
+    float d[8];
+    int32_t sum[8];
+} last_blocks;
+
+static inline last_blocks last_blocks_of(const uint8_t *halves, const float *d, const int32_t *sum,
+                                         uint32_t count)
+{
+    last_blocks last = {{0}, {0}, {0}};
+    memcpy(last.halves, halves, 2 * count);
+    memcpy(last.d, d, 4 * count);
+    memcpy(last.sum, sum, 4 * count);
+    return last;
+}
+
 static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
 {
     // quad_sums of the block pairs 0,1 / 2,3 / 4,5 / 6,7 gives {0,2,4,6} and {1,3,5,7}.
@@ -57,13 +73,14 @@ static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
             dot_blocks(row, b, blocks, act), dot_blocks(row, b + 2, blocks, act),
             dot_blocks(row, b + 4, blocks, act), dot_blocks(row, b + 6, blocks, act));
         isum = _mm256_permutevar8x32_epi32(isum, order);
-        uint16_t halves[8] = {0};
-        float d[8] = {0};
-        int32_t sum[8] = {0};
-        uint32_t n = blocks - b < 8 ? blocks - b : 8;
-        memcpy(halves, row + 16 * (size_t)blocks + 2 * (size_t)b, 2 * n);
-        memcpy(d, act->d + b, 4 * n);
-        memcpy(sum, act->sum + b, 4 * n);
+        const uint8_t *halves = row + 16 * (size_t)blocks + 2 * (size_t)b;
+        const float *d = act->d + b;
+        const int32_t *sum = act->sum + b;
+        last_blocks last;
+        if (blocks - b < 8) {
+            last = last_blocks_of(halves, d, sum, blocks - b);
+            halves = last.halves, d = last.d, sum = last.sum;
+        }
         __m256 dw = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)halves));
         __m256 scale = _mm256_mul_ps(dw, _mm256_loadu_ps(d));
         __m256i bias = _mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)sum), 3);
@@ -75,12 +92,6 @@ static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
-static inline const uint8_t *bundle_run(const stk_matrix *w, const stk_bundle *b, uint32_t neuron)
-{
-    return (const uint8_t *)w->data + (size_t)(neuron / 32) * b->group_bytes + b->scales_bytes +
-           (size_t)(neuron % 32) * b->run_bytes;
-}
-
 void stk_gather_bundle_q4_0_avx2(const stk_matrix *w, const uint32_t *rows, uint32_t count,
                                  const stk_act *act, float *y)
 {
@@ -88,38 +99,12 @@ void stk_gather_bundle_q4_0_avx2(const stk_matrix *w, const uint32_t *rows, uint
     stk_bundle b = stk_bundle_of(w->cols, w->rows, w->format == STK_FORMAT_BUNDLE_T_UP);
     for (uint32_t i = 0; i < count; i++) {
         if (i + AHEAD < count) {
-            const uint8_t *run = bundle_run(w, &b, rows[i + AHEAD]);
+            const uint8_t *run = stk_bundle_run(w, &b, rows[i + AHEAD]);
             for (uint32_t at = 0; at < b.run_bytes; at += 64)
                 _mm_prefetch((const char *)run + at, _MM_HINT_T0);
         }
-        y[i] = dot_row(bundle_run(w, &b, rows[i]), w->cols / 32, act);
+        y[i] = dot_row(stk_bundle_run(w, &b, rows[i]), w->cols / 32, act);
     }
-}
-
-// The neurons of a group that matter to its quantised sum, in pairs.
-typedef struct group_work {
-    const uint8_t *nibbles[32];
-    int8_t q[32];
-    uint32_t pairs;
-} group_work;
-
-static void collect(const uint8_t *runs, const stk_bundle *b, const stk_neurons *n, uint32_t group,
-                    group_work *work)
-{
-    uint32_t count = 0;
-    for (uint32_t a = n->first[group]; a < n->first[group + 1]; a++) {
-        uint32_t j = n->active[a];
-        if (n->q[j] == 0)
-            continue;
-        work->q[count] = n->q[j];
-        work->nibbles[count++] = runs + (size_t)(j % 32) * b->run_bytes + b->up_bytes;
-    }
-    if (count % 2 != 0) { // zero times any readable nibbles
-        work->q[count] = 0;
-        work->nibbles[count] = work->nibbles[count - 1];
-        count++;
-    }
-    work->pairs = count / 2;
 }
 
 // y[0..8) of eight outputs whose integer sums are in s.
@@ -131,14 +116,14 @@ static inline void add_outputs(__m256i s, const uint8_t *scales, __m256 dx, floa
 }
 
 // Half a chunk: 32 bytes of nibbles, that is outputs 16k+8*half+0..7 for k = 0..3, and 64 more.
-static inline void add_half_chunk(const group_work *work, size_t at, const uint8_t *scales,
+static inline void add_half_chunk(const stk_group_work *work, size_t at, const uint8_t *scales,
                                   uint32_t half, __m256 dx, int32_t sum, float *y)
 {
     const __m256i low = _mm256_set1_epi8(15);
     __m256i s[8];
     for (int k = 0; k < 8; k++)
         s[k] = _mm256_set1_epi32(-8 * sum);
-    for (uint32_t i = 0; i < work->pairs; i++) {
+    for (uint32_t i = 0; i < work->sets; i++) {
         const uint8_t *pa = work->nibbles[2 * i] + at + 32 * half;
         const uint8_t *pb = work->nibbles[2 * i + 1] + at + 32 * half;
         __m256i a = _mm256_loadu_si256((const __m256i *)pa);
@@ -172,8 +157,8 @@ void stk_down_bundle_q4_0_avx2(const stk_matrix *down, const stk_neurons *n, uin
         if (n->d[g] == 0)
             continue;
         const uint8_t *base = (const uint8_t *)down->data + (size_t)g * b.group_bytes;
-        group_work work;
-        collect(base + b.scales_bytes, &b, n, g, &work);
+        stk_group_work work;
+        stk_group_collect(down, &b, n, g, 2, &work);
         __m256 dx = _mm256_set1_ps(n->d[g]);
         for (uint32_t o = 0; o < down->rows; o += 128)
             for (uint32_t half = 0; half < 2; half++)
@@ -210,6 +195,6 @@ void stk_down_bundle_t_q4_0_avx2(const stk_matrix *down, const stk_neurons *n, u
     stk_bundle b = stk_bundle_of(down->cols, down->rows, 1);
     for (uint32_t a = n->first[group_begin]; a < n->first[group_end]; a++) {
         uint32_t j = n->active[a];
-        add_neuron(bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
+        add_neuron(stk_bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
     }
 }

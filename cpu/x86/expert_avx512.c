@@ -1,4 +1,5 @@
 // Sparse products of an expert, AVX-512 VNNI: up rows and down groups of the active neurons.
+#include "cpu/group_work.h"
 #include "cpu/x86/x86.h"
 
 #include <immintrin.h>
@@ -83,12 +84,6 @@ static inline void dot_two_rows(const uint8_t *row0, const uint8_t *row1, uint32
     *y1 = _mm_cvtss_f32(_mm_movehl_ps(two, two));
 }
 
-static inline const uint8_t *bundle_run(const stk_matrix *w, const stk_bundle *b, uint32_t neuron)
-{
-    return (const uint8_t *)w->data + (size_t)(neuron / 32) * b->group_bytes + b->scales_bytes +
-           (size_t)(neuron % 32) * b->run_bytes;
-}
-
 static inline void prefetch_run(const uint8_t *run, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i += 64)
@@ -103,42 +98,15 @@ void stk_gather_bundle_q4_0_avx512(const stk_matrix *w, const uint32_t *rows, ui
     for (uint32_t i = 0; i < count; i += 2) {
         uint32_t other = i + 1 < count ? i + 1 : i;
         for (uint32_t j = i + AHEAD; j < i + AHEAD + 2 && j < count; j++)
-            prefetch_run(bundle_run(w, &b, rows[j]), b.run_bytes);
+            prefetch_run(stk_bundle_run(w, &b, rows[j]), b.run_bytes);
         float unused;
-        dot_two_rows(bundle_run(w, &b, rows[i]), bundle_run(w, &b, rows[other]), w->cols / 32, act,
-                     &y[i], other == i ? &unused : &y[other]);
+        dot_two_rows(stk_bundle_run(w, &b, rows[i]), stk_bundle_run(w, &b, rows[other]),
+                     w->cols / 32, act, &y[i], other == i ? &unused : &y[other]);
     }
-}
-
-// The neurons of a group that matter to its quantised sum: nibbles and four-packed values.
-typedef struct group_work {
-    const uint8_t *nibbles[32];
-    int32_t q4[8]; // int8 values of four neurons
-    uint32_t quads;
-} group_work;
-
-static void collect(const uint8_t *runs, const stk_bundle *b, const stk_neurons *n, uint32_t group,
-                    group_work *work)
-{
-    int8_t values[32];
-    uint32_t count = 0;
-    for (uint32_t a = n->first[group]; a < n->first[group + 1]; a++) {
-        uint32_t j = n->active[a];
-        if (n->q[j] == 0)
-            continue;
-        values[count] = n->q[j];
-        work->nibbles[count++] = runs + (size_t)(j % 32) * b->run_bytes + b->up_bytes;
-    }
-    for (; count % 4 != 0; count++) { // zeros times any readable nibbles
-        values[count] = 0;
-        work->nibbles[count] = work->nibbles[count - 1];
-    }
-    work->quads = count / 4;
-    memcpy(work->q4, values, count);
 }
 
 // One chunk of 128 outputs.
-static inline void add_chunk(const group_work *work, size_t at, const uint8_t *scales, float d,
+static inline void add_chunk(const stk_group_work *work, size_t at, const uint8_t *scales, float d,
                              int32_t sum, float *y)
 {
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xf0);
@@ -147,11 +115,11 @@ static inline void add_chunk(const group_work *work, size_t at, const uint8_t *s
         s[k] = _mm512_set1_epi32(-8 * sum);
         s[4 + k] = _mm512_set1_epi32(-128 * sum); // high nibbles stay times 16 until the end
     }
-    for (uint32_t i = 0; i < work->quads; i++) {
+    for (uint32_t i = 0; i < work->sets; i++) {
         const uint8_t *const *p = work->nibbles + 4 * i;
         __m512i a = _mm512_loadu_si512(p[0] + at), b = _mm512_loadu_si512(p[1] + at);
         __m512i c = _mm512_loadu_si512(p[2] + at), e = _mm512_loadu_si512(p[3] + at);
-        __m512i x = _mm512_set1_epi32(work->q4[i]);
+        __m512i x = _mm512_set1_epi32(stk_group_four(work, i));
         __m512i ab = _mm512_unpacklo_epi8(a, b), ce = _mm512_unpacklo_epi8(c, e);
         __m512i AB = _mm512_unpackhi_epi8(a, b), CE = _mm512_unpackhi_epi8(c, e);
         __m512i w[4] = {_mm512_unpacklo_epi16(ab, ce), _mm512_unpackhi_epi16(ab, ce),
@@ -178,8 +146,8 @@ void stk_down_bundle_q4_0_avx512(const stk_matrix *down, const stk_neurons *n, u
         if (n->d[g] == 0)
             continue;
         const uint8_t *base = (const uint8_t *)down->data + (size_t)g * b.group_bytes;
-        group_work work;
-        collect(base + b.scales_bytes, &b, n, g, &work);
+        stk_group_work work;
+        stk_group_collect(down, &b, n, g, 4, &work);
         for (uint32_t o = 0; o < down->rows; o += 128)
             add_chunk(&work, o / 2, base + 2 * (size_t)o, n->d[g], n->sum[g], y + o);
     }
@@ -214,6 +182,6 @@ void stk_down_bundle_t_q4_0_avx512(const stk_matrix *down, const stk_neurons *n,
     stk_bundle b = stk_bundle_of(down->cols, down->rows, 1);
     for (uint32_t a = n->first[group_begin]; a < n->first[group_end]; a++) {
         uint32_t j = n->active[a];
-        add_neuron(bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
+        add_neuron(stk_bundle_run(down, &b, j) + b.up_bytes, down->cols / 32, n->h[j], y);
     }
 }

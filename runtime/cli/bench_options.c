@@ -103,7 +103,7 @@ static const stk_option options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(cpu_mask)},
     {.flag = "output",
      .letter = 'o',

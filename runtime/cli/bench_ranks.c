@@ -32,7 +32,7 @@ stk_status stk_bench_ranks_take(stk_engine *engine, uint32_t tokens, stk_bench_r
     if (ranks.count > 1) {
         stk_pipeline_hops hops = stk_pipeline_hops_of(engine);
         status = stk_pipeline_stats(engine, all);
-        ranks.predicted_s = stk_engine_predicted_token_s(engine);
+        ranks.predicted = stk_engine_predicted(engine);
         ranks.overhead_s = hops.answers ? 1e-9 * (double)hops.ns / (double)hops.answers : 0;
         ranks.hop_s = hops.hops ? 1e-9 * (double)hops.ns / (double)hops.hops : 0;
     }

@@ -15,12 +15,12 @@ typedef struct stk_bench_rank {
 } stk_bench_rank;
 
 typedef struct stk_bench_ranks {
-    uint32_t count;      // 1: one process, and nothing else here is filled
-    double predicted_s;  // of a decoded token
-    double overhead_s;   // of a token that waits for its logits: all its hops
-    double hop_s;        // of one of them, mean
-    double hop_bytes;    // between neighbours, of a token
-    double logits_bytes; // back to the first
+    uint32_t count;                  // 1: one process, and nothing else here is filled
+    stk_engine_prediction predicted; // of a decoded token
+    double overhead_s;               // of a token that waits for its logits: all its hops
+    double hop_s;                    // of one of them, mean
+    double hop_bytes;                // between neighbours, of a token
+    double logits_bytes;             // back to the first
     stk_bench_rank ranks[STK_CLUSTER_RANKS_MAX];
 } stk_bench_ranks;
 

@@ -236,7 +236,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
     const stk_log *log = &run->console.log;
     stk_engine_options planned = *engine;
     planned.planned_session = session;
-    run->facts = find_facts(engine);
+    run->facts = engine->cluster ? NULL : find_facts(engine);
     planned.machine = run->facts ? &run->facts->machine : NULL;
     stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)

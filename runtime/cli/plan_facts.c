@@ -1,6 +1,7 @@
 #include "cli/plan_facts.h"
 
 #include "cli/probe_run.h"
+#include "engine/speed_probe.h"
 #include "store/sidecar.h"
 #include <math.h>
 #include <stdio.h>
@@ -120,7 +121,7 @@ void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *inf
                         .memory_bytes = bytes / 10 * 9,
                         .read_bytes_per_s = is_discrete ? 250e9 : m->nodes[0].read_bytes_per_s,
                         .operations_per_s = is_discrete ? 5e12 : 500e9,
-                        .submit_s = is_discrete ? 80e-6 : 60e-6,
+                        .submit_s = stk_speed_gpu_layer_s(is_discrete),
                         .link_bytes_per_s = is_discrete ? 12e9 : m->nodes[0].read_bytes_per_s};
     if (measured && measured->copy_mib_s)
         g->read_bytes_per_s = mib(measured->copy_mib_s);

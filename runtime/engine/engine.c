@@ -115,8 +115,10 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     if (engine->device)
         status = stk_heat_open(engine->usage_path, engine->model.layer_count,
                                engine->model.expert_count, engine->log, &engine->heat);
+    stk_gpu_device_go_near(engine->device, engine->team);
     if (status == STK_OK)
         status = stk_gpu_open(engine, options, &engine->gpu);
+    stk_gpu_device_come_back(engine->device, engine->team);
     bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
     if (status != STK_UNSUPPORTED || !may_do_without)
         return status;
@@ -130,7 +132,7 @@ static stk_status join_ranks(stk_engine *engine, const stk_engine_options *optio
 {
     if (mine == STK_OK)
         mine = stk_pipeline_open(engine, options);
-    return stk_together_split(engine, options, mine, &engine->predicted_token_s);
+    return stk_together_split(engine, options, mine, &engine->prediction);
 }
 
 static stk_status plan_memory(stk_engine *engine, const stk_engine_options *options)
@@ -181,6 +183,8 @@ static stk_status open_team(stk_engine *engine, const stk_engine_options *option
 stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *options)
 {
     engine->log = options->log;
+    engine->gpu_percent_max = options->gpu_experts_percent < 100 ? options->gpu_experts_percent
+                                                                 : 100;
     engine->steal_percent = options->steal_percent < 100 ? options->steal_percent : 100;
     engine->guess_layers = options->guess_layers == UINT32_MAX ? GUESS_LAYERS_DEFAULT
                                                                : options->guess_layers;
@@ -191,7 +195,9 @@ stk_status stk_engine_prepare(stk_engine *engine, const stk_engine_options *opti
         status = open_team(engine, options, options->thread_count);
     if (status == STK_OK)
         status = stk_gpu_device_open(options, &engine->device);
-    if (status == STK_OK && options->machine && !options->cluster)
+    if (status == STK_OK && options->machine && options->cluster)
+        status = stk_fail(engine->log, STK_INVALID, "ranks measure themselves: no given machine");
+    if (status == STK_OK && options->machine)
         status = stk_engine_make_plan(engine, options);
     if (status != STK_OK || !engine->is_planned)
         return status;
@@ -292,9 +298,9 @@ void stk_engine_close(stk_engine **engine_pointer)
     *engine_pointer = NULL;
 }
 
-double stk_engine_predicted_token_s(const stk_engine *engine)
+stk_engine_prediction stk_engine_predicted(const stk_engine *engine)
 {
-    return engine->predicted_token_s;
+    return engine->prediction;
 }
 
 const stk_model *stk_engine_model(const stk_engine *engine)

@@ -23,6 +23,9 @@ typedef struct stk_engine stk_engine;
 #define STK_GPU_LAYERS_AUTO  UINT32_MAX
 #define STK_GPU_EXPERTS_AUTO UINT32_MAX // as planned; without a plan all of them
 
+// On a card of its own: as many as make a layer faster, by what was measured.
+#define STK_GPU_STAGING_AUTO UINT32_MAX
+
 typedef enum stk_gpu_head {
     STK_GPU_HEAD_AUTO, // with the attention of all layers
     STK_GPU_HEAD_OFF,
@@ -53,7 +56,7 @@ typedef struct stk_engine_options {
     uint32_t guess_layers;       // layers ahead whose experts are guessed; UINT32_MAX: as planned
 
     // What is left open above, and the batch of planned_session, is chosen for this machine
-    // (scheduler/plan.h); NULL: fixed defaults.
+    // (scheduler/plan.h); NULL: fixed defaults. Not with a cluster, whose ranks measure themselves.
     const struct stk_plan_machine *machine;
 
     // The layers this engine has, [layer_first, layer_end) of the file; 0, 0: all. Others are
@@ -71,10 +74,13 @@ typedef struct stk_engine_options {
     uint32_t gpu_experts_percent; // of each layer's experts, as far as they fit, or ..._AUTO
     uint32_t gpu_layers;          // last layers whose attention it computes; STK_GPU_LAYERS_AUTO
     uint32_t gpu_head;            // stk_gpu_head: whether it computes the head
+    uint32_t gpu_staging;         // experts of a layer that are copied to it when they are chosen;
+                                  // STK_GPU_STAGING_AUTO
     uint64_t gpu_memory_bytes;    // cap on its memory; 0: none but the next
     uint32_t gpu_memory_percent;  // of what the driver offers this process; 0: 90
     bool gpu_copies;              // tests: copy weights even where host memory serves in place
     bool gpu_separate;            // tests: the residual comes back from it after every layer
+    bool gpu_validates;           // tests: under the validation layer
     bool gpu_churns;              // tests: experts come and go with every token
     const struct stk_vk_faults *gpu_faults; // tests; NULL: none
     const char *shader_cache_path;          // compiled shaders are kept there; NULL: nowhere
@@ -94,6 +100,7 @@ typedef struct stk_memory_plan {
     uint64_t session_bytes;       // KV cache and scratch
     uint64_t session_least_bytes; // of which are used from the beginning
     uint64_t staging_bytes;       // reads on their way
+    uint64_t device_bytes;        // a GPU's that shares the memory, but for a session's
     uint64_t cache_bytes;         // slots of experts
     uint64_t total_bytes;
     uint64_t shared_bytes;    // slots and sessions together: what these do not use, those get
@@ -103,7 +110,14 @@ typedef struct stk_memory_plan {
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
 } stk_memory_plan;
-double stk_engine_predicted_token_s(const stk_engine *engine); // over ranks; 0: not known
+// Over ranks: seconds expected for a decoded token; 0: not known.
+typedef struct stk_engine_prediction {
+    double token_s;   // alone under way, its token coming back
+    double slowest_s; // of many under way: the slowest rank's share
+    double logits_s;  // more of the first, where all logits come back
+} stk_engine_prediction;
+stk_engine_prediction stk_engine_predicted(const stk_engine *engine);
+
 const stk_memory_plan *stk_engine_memory(const stk_engine *engine);
 
 struct stk_plan;

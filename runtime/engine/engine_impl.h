@@ -31,7 +31,8 @@ struct stk_engine {
     const stk_log *log;
     struct stk_cluster *cluster;   // NULL: alone
     struct stk_pipeline *pipeline; // NULL: alone
-    double predicted_token_s;
+    stk_engine_prediction prediction;
+    uint32_t gpu_percent_max; // of experts: over ranks as many as end with the cores
     stk_gguf *gguf;
     stk_model model;
     stk_cpu cpu;

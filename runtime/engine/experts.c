@@ -195,37 +195,48 @@ void stk_experts_note(stk_session *s, uint32_t layer)
         s->route_hook(s->route_hook_user, layer, s->row_count, s->chosen, s->chosen_weights);
 }
 
-// Lists the experts this layer uses and tells the store, right after the router.
+// Lists what the workers have to do with one expert.
+static void add_work(stk_session *s, uint32_t layer, uint32_t e, bool split)
+{
+    uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
+    stk_expert_work *w = &s->work[s->work_count++];
+    w->expert = e;
+    w->node = stk_expert_store_node(s->engine->store, layer, e);
+    w->first = first;
+    w->count = count;
+    w->tasks = split ? count * STK_EXPERT_PARTS : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
+    atomic_store_explicit(&w->claimed, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->done, 0, memory_order_relaxed);
+    s->task_count += w->tasks;
+}
+
+// Lists the experts this layer uses and tells the store, right after the router. What a GPU takes
+// of them is not the workers'.
 void stk_experts_announce(stk_session *s, uint32_t layer)
 {
     const stk_model *m = &s->engine->model;
     bool split = s->row_count * m->expert_used_count <= STK_PAIRS_SPLIT_MAX;
+    uint32_t wanted = 0;
     stk_group_pairs(s);
-    s->work_count = s->task_count = 0;
     for (uint32_t e = 0; e < m->expert_count; e++) {
         uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
         if (count == 0 || stk_gpu_has(s->engine->gpu, layer, e))
             continue;
-        stk_expert_work *w = &s->work[s->work_count];
-        w->expert = e;
-        w->node = stk_expert_store_node(s->engine->store, layer, e);
-        w->first = first;
-        w->count = count;
-        w->tasks = split ? count * STK_EXPERT_PARTS
-                         : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
-        atomic_store_explicit(&w->claimed, 0, memory_order_relaxed);
-        atomic_store_explicit(&w->done, 0, memory_order_relaxed);
         // Of several rows the first speaks for all.
-        s->work_weights[s->work_count] = s->chosen_weights[s->expert_pairs[first]];
-        s->work_rows[s->work_count] = count;
-        s->work_ids[s->work_count++] = e;
-        s->task_count += w->tasks;
+        s->work_weights[wanted] = s->chosen_weights[s->expert_pairs[first]];
+        s->work_rows[wanted] = count;
+        s->work_ids[wanted++] = e;
     }
-    atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
-    grant_steals(s);
     stk_experts_note(s, layer);
     stk_expert_store_want(s->engine->store, layer, s->work_ids, s->work_weights, s->work_rows,
-                          s->work_count, STK_WANT_EXACT);
+                          wanted, STK_WANT_EXACT);
+    stk_gpu_take(s, layer, s->work_ids, wanted);
+    s->work_count = s->task_count = 0;
+    for (uint32_t i = 0; i < wanted; i++)
+        if (!stk_gpu_computes(s->engine->gpu, layer, s->work_ids[i]))
+            add_work(s, layer, s->work_ids[i], split);
+    atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
+    grant_steals(s);
 }
 
 // Gives back what a failed forward still holds.
@@ -364,7 +375,7 @@ void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row)
     for (uint32_t k = 0; k < used; k++) {
         size_t pair = (size_t)row * used + k;
         float *out = s->expert_outputs + pair * s->width_padded;
-        bool on_gpu = stk_gpu_has(s->engine->gpu, layer, s->chosen[pair]);
+        bool on_gpu = stk_gpu_computes(s->engine->gpu, layer, s->chosen[pair]);
         if (s->row_count * used <= STK_PAIRS_SPLIT_MAX && !on_gpu)
             cpu->sum_parts(s->part_outputs + pair * STK_EXPERT_PARTS * s->width_padded,
                            s->width_padded, m->width, out);

@@ -15,12 +15,16 @@ static stk_status take_tables(stk_gpu *gpu, const stk_model *m)
     gpu->quota = calloc(m->layer_count, sizeof *gpu->quota);
     gpu->usage = calloc(m->expert_count, sizeof *gpu->usage);
     gpu->resident = calloc(m->expert_count, sizeof *gpu->resident);
+    gpu->fits = calloc(m->layer_count, sizeof *gpu->fits);
+    gpu->taken = malloc(m->expert_count * sizeof *gpu->taken);
+    gpu->pins = calloc(m->expert_count, sizeof *gpu->pins);
     gpu->pairs = calloc((size_t)STK_GPU_JOBS * pairs, sizeof *gpu->pairs);
     gpu->vk_pairs = calloc(pairs, sizeof *gpu->vk_pairs);
     if (!gpu->slot_of || !gpu->quota || !gpu->usage || !gpu->resident || !gpu->pairs ||
-        !gpu->vk_pairs)
+        !gpu->vk_pairs || !gpu->fits || !gpu->taken || !gpu->pins)
         return STK_NO_MEMORY;
-    memset(gpu->slot_of, 0xff, experts * sizeof *gpu->slot_of); // STK_GPU_NO_SLOT
+    memset(gpu->taken, 0xff, m->expert_count * sizeof *gpu->taken); // STK_GPU_NO_SLOT
+    memset(gpu->slot_of, 0xff, experts * sizeof *gpu->slot_of);     // STK_GPU_NO_SLOT
     for (uint32_t i = 0; i < STK_GPU_JOBS; i++)
         gpu->jobs[i].pairs = gpu->pairs + (size_t)i * pairs;
     return STK_OK;
@@ -32,14 +36,7 @@ static stk_status open_on(stk_gpu *gpu, const stk_engine_options *options)
     stk_status status = take_tables(gpu, &engine->model);
     if (status != STK_OK)
         return status;
-    if (stk_vk_info(gpu->vk)->unified && engine->memory.limit_bytes != 0) {
-        // its memory is the memory that the limit is about, and the plan has spent it
-        stk_info(engine->log, "experts stay on the CPU: %s shares the limited memory",
-                 stk_vk_info(gpu->vk)->name);
-        return STK_OK;
-    }
-    uint32_t percent = options->gpu_experts_percent < 100 ? options->gpu_experts_percent : 100;
-    return stk_gpu_place(gpu, percent, options->gpu_copies);
+    return stk_gpu_place(gpu, options);
 }
 
 stk_status stk_gpu_open(stk_engine *engine, const stk_engine_options *options, stk_gpu **out)
@@ -81,6 +78,9 @@ void stk_gpu_close(stk_gpu **pointer)
     free(gpu->quota);
     free(gpu->usage);
     free(gpu->resident);
+    free(gpu->fits);
+    free(gpu->taken);
+    free(gpu->pins);
     free(gpu->free_slots);
     free(gpu->pairs);
     free(gpu->vk_pairs);
@@ -92,6 +92,24 @@ bool stk_gpu_has(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
 {
     return gpu && !stk_gpu_device_is_lost(gpu->device) &&
            *stk_gpu_slot(gpu, layer, expert) != STK_GPU_NO_SLOT;
+}
+
+bool stk_gpu_computes(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
+{
+    return stk_gpu_has(gpu, layer, expert) ||
+           (gpu && !stk_gpu_device_is_lost(gpu->device) && gpu->taken[expert] != STK_GPU_NO_SLOT);
+}
+
+// Where the GPU finds an expert that it computes.
+static uint32_t slot_now(const stk_gpu *gpu, uint32_t layer, uint32_t expert)
+{
+    uint32_t slot = *stk_gpu_slot(gpu, layer, expert);
+    return slot != STK_GPU_NO_SLOT ? slot : gpu->taken[expert];
+}
+
+uint64_t stk_gpu_taken_count(const stk_gpu *gpu)
+{
+    return gpu ? gpu->taken_count : 0;
 }
 
 uint32_t stk_gpu_expert_count(const stk_gpu *gpu)
@@ -133,11 +151,11 @@ static uint32_t collect(stk_session *s, uint32_t layer, uint32_t first_row, stk_
     }
     for (uint32_t e = 0; e < gpu->expert_count; e++)
         for (uint32_t i = s->expert_first[e];
-             i < s->expert_first[e + 1] && stk_gpu_has(gpu, layer, e); i++) {
+             i < s->expert_first[e + 1] && stk_gpu_computes(gpu, layer, e); i++) {
             uint32_t pair = s->expert_pairs[i], row = pair / used - first_row; // or far too large
             if (row >= row_count)
                 continue;
-            gpu->vk_pairs[job->count] = (stk_vk_pair){row, *stk_gpu_slot(gpu, layer, e)};
+            gpu->vk_pairs[job->count] = (stk_vk_pair){row, slot_now(gpu, layer, e)};
             job->pairs[job->count++] = pair;
         }
     return row_count;
@@ -167,6 +185,8 @@ void stk_gpu_begin(stk_session *s, uint32_t layer)
 {
     stk_gpu *gpu = s->engine->gpu;
     uint64_t begin_ns = gpu ? stk_meter_gpu_begin(s) : 0;
+    if (gpu && !stk_gpu_device_is_lost(gpu->device))
+        stk_gpu_take_begin(s, layer);
     for (uint32_t row = 0; gpu && !stk_gpu_device_is_lost(gpu->device) && row < s->row_count;)
         row = submit_rows(s, layer, row);
     if (gpu && !stk_gpu_device_is_lost(gpu->device))
@@ -177,10 +197,14 @@ void stk_gpu_begin(stk_session *s, uint32_t layer)
 void stk_gpu_end(stk_session *s, uint32_t layer)
 {
     stk_gpu *gpu = s->engine->gpu;
-    if (!gpu || gpu->in_flight == 0)
+    if (!gpu)
         return;
+    stk_gpu_take_computed(s);
     uint64_t begin_ns = stk_meter_gpu_begin(s);
+    bool waits = gpu->in_flight > 0;
     while (gpu->in_flight > 0)
         finish_oldest(s, layer);
-    stk_meter_gpu_end(s, STK_GPU_SPAN_WAIT, layer, begin_ns);
+    if (waits)
+        stk_meter_gpu_end(s, STK_GPU_SPAN_WAIT, layer, begin_ns);
+    stk_gpu_take_end(s, layer);
 }

@@ -22,6 +22,14 @@ void stk_gpu_close(stk_gpu **gpu); // sets it to NULL; NULL is allowed
 // Whether the GPU computes that expert. NULL and a lost device have none.
 bool stk_gpu_has(const stk_gpu *gpu, uint32_t layer, uint32_t expert);
 uint32_t stk_gpu_expert_count(const stk_gpu *gpu);
+// The same, or it has taken that expert for this layer.
+bool stk_gpu_computes(const stk_gpu *gpu, uint32_t layer, uint32_t expert);
+// Of experts[0..count), which the store was asked for and the GPU does not have, takes those that
+// it had better compute in this layer.
+void stk_gpu_take(stk_session *session, uint32_t layer, const uint32_t *experts, uint32_t count);
+uint64_t stk_gpu_taken_count(const stk_gpu *gpu); // experts it took, since open
+// Host memory that jobs take on a device that shares it.
+uint64_t stk_gpu_shared_bytes(const stk_engine *engine);
 
 // At a token boundary: experts that have arrived count, others start on their way, and memory is
 // given back where other programs need it. Never waits. Without a GPU it does nothing.

@@ -3,6 +3,7 @@
 //   experts_gpu.c        one layer's jobs
 //   experts_gpu_place.c  which experts it starts with, and filling it with them
 //   experts_gpu_move.c   which it has later: usage, room, uploads between tokens
+//   experts_gpu_take.c   which others it computes in a layer, decided by the router's choice
 //   experts_gpu_probe.c  whether it computes the right bits
 #ifndef STK_ENGINE_EXPERTS_GPU_IMPL_H
 #define STK_ENGINE_EXPERTS_GPU_IMPL_H
@@ -15,7 +16,9 @@
 enum {
     STK_GPU_JOB_ROWS = 32,
     STK_GPU_JOBS = 8,
-    STK_GPU_MOVES = 2, // uploads on their way, each into a slot of its own
+    STK_GPU_MOVES = 2,  // uploads on their way, each into a slot of its own
+    STK_GPU_STAGES = 4, // slots for experts that are copied when they are chosen
+    STK_GPU_STAGES_MAX = 8,
 };
 #define STK_GPU_NO_SLOT STK_VK_NO_SLOT
 
@@ -60,7 +63,21 @@ struct stk_gpu {
     uint64_t moved_count; // experts that came in after open
     float *usage;         // [expert], scratch
     bool *resident;       // likewise
+    bool *fits;           // [layer]: its experts look like `layout`
     bool in_place, churns;
+
+    // What it computes in the layer at hand though it is not there for good (experts_gpu_take.c).
+    uint32_t *taken;                 // [expert], the slot; STK_GPU_NO_SLOT: nothing
+    const uint8_t *pool;             // slots of the store that it reads in place; NULL: none
+    uint32_t pool_slots, pool_first; // how many, and the number of the first
+    uint32_t *pins, pin_count;       // [expert]: held in the store until the layer is done
+    uint32_t stage_slots[STK_GPU_STAGES_MAX], stage_count;
+    uint64_t stage_begin_ns[STK_GPU_STAGES_MAX]; // of the copy, where it is traced
+    bool stages_forced;
+    uint32_t staged_count; // in this layer
+    uint64_t taken_count;  // ever
+    uint64_t taken_ns;     // when the choice was known, then when attention was done
+    double attention_s, expert_cpu_s, copy_s; // 0: not known
 
     stk_gpu_job jobs[STK_GPU_JOBS]; // a ring: oldest, and how many
     uint32_t oldest, in_flight;
@@ -81,10 +98,18 @@ static inline void stk_gpu_set_slot(stk_gpu *gpu, uint32_t layer, uint32_t exper
     stk_vk_experts_assign(gpu->experts, layer, expert, slot);
 }
 
-// Takes the device's memory and fills it with `percent` of each layer's experts, the most used
+// Takes the device's memory and fills it with a share of each layer's experts, the most used
 // ones if that is known. gpu->held stays 0 where none fits. STK_UNSUPPORTED: other bits;
 // STK_NO_MEMORY, STK_DEVICE_LOST.
-STK_CHECKED stk_status stk_gpu_place(stk_gpu *gpu, uint32_t percent, bool copies);
+STK_CHECKED stk_status stk_gpu_place(stk_gpu *gpu, const stk_engine_options *options);
+
+bool stk_gpu_is_nth(const stk_gpu *gpu, uint32_t layer, uint32_t expert); // one of the quota
+
+// experts_gpu_take.c: before the layer's jobs are submitted, when the workers are through with
+// their experts, and when the jobs are done.
+void stk_gpu_take_begin(stk_session *session, uint32_t layer);
+void stk_gpu_take_computed(stk_session *session);
+void stk_gpu_take_end(stk_session *session, uint32_t layer);
 
 // After a submission of the layer's jobs: sends experts that have been read. STK_DEVICE_LOST.
 STK_CHECKED stk_status stk_gpu_send(stk_session *session);

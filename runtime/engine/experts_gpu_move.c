@@ -149,6 +149,11 @@ static void shrink(stk_gpu *gpu, uint32_t slots)
         }
         gpu->quota[layer] = held;
     }
+    uint32_t stages = 0;
+    for (uint32_t i = 0; i < gpu->stage_count; i++)
+        if (gpu->stage_slots[i] < slots)
+            gpu->stage_slots[stages++] = gpu->stage_slots[i];
+    gpu->stage_count = stages;
     for (uint32_t i = 0; i < gpu->free_count; i++)
         if (gpu->free_slots[i] < slots)
             gpu->free_slots[kept++] = gpu->free_slots[i];
@@ -181,7 +186,7 @@ static bool heed_budget(stk_gpu *gpu)
 void stk_gpu_turn(stk_session *s)
 {
     stk_gpu *gpu = s->engine->gpu;
-    if (!gpu || gpu->in_place)
+    if (!gpu || gpu->in_place || gpu->pool)
         return;
     if (stk_gpu_device_is_lost(gpu->device)) {
         stk_gpu_drop_moves(gpu);

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-static bool fits(const stk_expert_layout *l)
+static bool is_supported(const stk_expert_layout *l)
 {
     return l->gate.type == &stk_type_q4_0 && l->gate.format == STK_FORMAT_X16 &&
            l->bundle.group_bytes != 0;
@@ -16,12 +16,13 @@ static uint32_t set_quotas(stk_gpu *gpu, const stk_model *m, uint32_t percent)
     bool found = false;
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
         stk_expert_layout l = stk_expert_layout_of(m, &m->layers[layer]);
-        if (!found && fits(&l)) {
+        if (!found && is_supported(&l)) {
             gpu->layout = l;
             found = true;
         }
-        bool same = found && fits(&l) && l.slot_bytes == gpu->layout.slot_bytes;
-        gpu->quota[layer] = same ? (uint32_t)((uint64_t)m->expert_count * percent / 100) : 0;
+        gpu->fits[layer] = found && is_supported(&l) && l.slot_bytes == gpu->layout.slot_bytes;
+        gpu->quota[layer] = gpu->fits[layer] ? (uint32_t)((uint64_t)m->expert_count * percent / 100)
+                                             : 0;
         sum += gpu->quota[layer];
     }
     return sum;
@@ -40,7 +41,7 @@ static void cut_quotas(stk_gpu *gpu, uint32_t sum, uint32_t slots)
 }
 
 // Spread evenly: how many of the experts before and with e are the GPU's.
-static bool is_nth(const stk_gpu *gpu, uint32_t layer, uint32_t e)
+bool stk_gpu_is_nth(const stk_gpu *gpu, uint32_t layer, uint32_t e)
 {
     uint64_t quota = gpu->quota[layer], count = gpu->expert_count;
     return (e + 1) * quota / count != e * quota / count;
@@ -67,7 +68,7 @@ static uint32_t choose_experts(stk_gpu *gpu)
     for (uint32_t layer = 0; layer < gpu->layer_count; layer++)
         for (uint32_t e = 0; e < gpu->expert_count; e++) {
             bool chosen = known ? rank_of(gpu, layer, e) < gpu->quota[layer]
-                                : is_nth(gpu, layer, e);
+                                : stk_gpu_is_nth(gpu, layer, e);
             *stk_gpu_slot(gpu, layer, e) = chosen ? count++ : STK_GPU_NO_SLOT;
         }
     return count;
@@ -179,7 +180,34 @@ static stk_status fill(stk_gpu *gpu)
     return status;
 }
 
-// Resident slots for `wanted` experts, and spare ones for those that come later.
+// ---- slots ----
+
+static stk_vk_experts_options options_of(const stk_engine *e, const stk_expert_layout *layout)
+{
+    const stk_model *m = &e->model;
+    return (stk_vk_experts_options){.vk = stk_gpu_device_vk(e->device),
+                                    .bundle = layout->bundle,
+                                    .bundle_at = layout->up_at,
+                                    .slot_bytes = layout->slot_bytes,
+                                    .rows_max = STK_GPU_JOB_ROWS,
+                                    .pairs_max = STK_GPU_JOB_ROWS * m->expert_used_count,
+                                    .jobs_max = STK_GPU_JOBS,
+                                    .layer_count = m->layer_count,
+                                    .expert_count = m->expert_count};
+}
+
+uint64_t stk_gpu_shared_bytes(const stk_engine *e)
+{
+    enum { SLABS_BYTES = 3 * (8 << 20) }; // what allocations are rounded up to, one of each use
+    if (!e->device || e->gpu_percent_max == 0 ||
+        !stk_vk_info(stk_gpu_device_vk(e->device))->unified)
+        return 0;
+    const stk_expert_layout layout = stk_expert_layout_of(&e->model, &e->model.layers[0]);
+    const stk_vk_experts_options sizes = options_of(e, &layout);
+    return stk_vk_experts_bytes(&sizes) + SLABS_BYTES;
+}
+
+// Resident slots for `wanted` experts, and spare ones for those that come later or for one layer.
 static uint32_t count_slots(const stk_gpu *gpu, const stk_vk_experts_options *options,
                             uint32_t wanted)
 {
@@ -187,47 +215,157 @@ static uint32_t count_slots(const stk_gpu *gpu, const stk_vk_experts_options *op
     uint64_t room = most / 16 * 15 > jobs ? (most / 16 * 15 - jobs) / options->slot_bytes : 0;
     uint64_t all = (uint64_t)gpu->layer_count * gpu->expert_count;
     uint64_t slots = wanted < all ? (uint64_t)wanted + STK_GPU_MOVES : wanted;
+    slots += gpu->stage_count;
     return (uint32_t)(room < slots ? room : slots);
 }
 
 static stk_status open_slots(stk_gpu *gpu, uint32_t wanted)
 {
-    uint32_t all = gpu->layer_count * gpu->expert_count;
-    stk_vk_experts_options options = {
-        .vk = gpu->vk,
-        .bundle = gpu->layout.bundle,
-        .bundle_at = gpu->layout.up_at,
-        .slot_bytes = gpu->layout.slot_bytes,
-        .imported_slots = gpu->in_place ? all : 0,
-        .rows_max = STK_GPU_JOB_ROWS,
-        .pairs_max = STK_GPU_JOB_ROWS * gpu->engine->model.expert_used_count,
-        .jobs_max = STK_GPU_JOBS,
-        .layer_count = gpu->layer_count,
-        .expert_count = gpu->expert_count,
-    };
-    if (!gpu->in_place)
+    stk_vk_experts_options options = options_of(gpu->engine, &gpu->layout);
+    options.imported_slots = gpu->in_place ? gpu->layer_count * gpu->expert_count : gpu->pool_slots;
+    if (options.imported_slots == 0)
         options.resident_slots = count_slots(gpu, &options, wanted);
-    if (!gpu->in_place && options.resident_slots == 0)
+    if (options.imported_slots == 0 && options.resident_slots == 0)
         return STK_NO_MEMORY;
     return stk_vk_experts_open(&options, &gpu->experts);
 }
 
-stk_status stk_gpu_place(stk_gpu *gpu, uint32_t percent, bool copies)
+// ---- slots of the store, in place ----
+
+// Those that hold experts whatever else the limit's memory is used for.
+static bool has_pool(const stk_gpu *gpu, stk_expert_pool *pool)
+{
+    const stk_engine *e = gpu->engine;
+    const stk_vk_device_info *info = stk_vk_info(gpu->vk);
+    uint64_t align = info->import_align_bytes;
+    *pool = stk_expert_store_pool(e->store, 0);
+    if (pool->slot_count > e->memory.slots)
+        pool->slot_count = e->memory.slots;
+    return info->unified && align != 0 && pool->data && (uintptr_t)pool->data % align == 0 &&
+           pool->slot_bytes == gpu->layout.slot_bytes && pool->slot_bytes % align == 0;
+}
+
+// Allocations have a largest size. Numbers of slots follow each other all the same.
+static stk_status import_pool(stk_gpu *gpu, const stk_expert_pool *pool)
+{
+    uint64_t most = stk_vk_info(gpu->vk)->allocation_bytes_max / pool->slot_bytes;
+    uint32_t count = 0, first = 0;
+    stk_status status = most != 0 ? STK_OK : STK_UNSUPPORTED;
+    for (uint32_t at = 0; at < pool->slot_count && status == STK_OK; at += count) {
+        count = pool->slot_count - at < most ? pool->slot_count - at : (uint32_t)most;
+        status = stk_vk_experts_import(gpu->experts, (uint8_t *)pool->data + at * pool->slot_bytes,
+                                       count, &first);
+        if (at == 0)
+            gpu->pool_first = first;
+    }
+    return status;
+}
+
+// The device reads the store's slots where they are, whatever they hold from token to token.
+static stk_status place_in_pool(stk_gpu *gpu, uint32_t wanted)
+{
+    stk_expert_pool pool;
+    if (!has_pool(gpu, &pool)) {
+        // its memory is the memory that the limit is about, and the plan has spent it
+        stk_info(gpu->log, "experts stay on the CPU: %s shares the limited memory",
+                 stk_vk_info(gpu->vk)->name);
+        return STK_OK;
+    }
+    gpu->pool_slots = pool.slot_count;
+    stk_status status = open_slots(gpu, wanted);
+    if (status == STK_OK)
+        status = import_pool(gpu, &pool);
+    if (status == STK_UNSUPPORTED) {
+        stk_info(gpu->log, "experts stay on the CPU: %s cannot read them in place",
+                 stk_vk_info(gpu->vk)->name);
+        return STK_OK;
+    }
+    if (status != STK_OK)
+        return status;
+    (void)stk_expert_store_pool(gpu->engine->store, gpu->pool_slots);
+    gpu->pool = pool.data;
+    uint32_t layer = 0;
+    while (!gpu->fits[layer])
+        layer++; // there is one, for something was wanted
+    stk_expert expert;
+    status = wait_for_expert(gpu->engine->store, layer, 0, &expert);
+    size_t slot = status == STK_OK
+                      ? (size_t)((const uint8_t *)expert.gate.data - gpu->pool) / pool.slot_bytes
+                      : 0;
+    if (status == STK_OK && slot < gpu->pool_slots)
+        status = probe_once(gpu, layer, &expert, gpu->pool_first + (uint32_t)slot);
+    stk_expert_store_release(gpu->engine->store, layer, 0);
+    gpu->held = status == STK_OK ? gpu->pool_slots : 0;
+    if (status == STK_OK)
+        stk_info(gpu->log, "%u slots of experts are read in place by %s", gpu->pool_slots,
+                 stk_vk_info(gpu->vk)->name);
+    return status;
+}
+
+// ---- experts of one layer, copied when they are chosen ----
+
+static void wish_stages(stk_gpu *gpu, uint32_t wanted, const stk_engine_options *options)
+{
+    bool is_auto = options->gpu_staging == STK_GPU_STAGING_AUTO;
+    bool is_own = stk_vk_info(gpu->vk)->kind == STK_VK_DISCRETE;
+    gpu->stages_forced = !is_auto;
+    gpu->stage_count = is_auto ? is_own ? STK_GPU_STAGES : 0 : options->gpu_staging;
+    if (gpu->stage_count > STK_GPU_STAGES_MAX)
+        gpu->stage_count = STK_GPU_STAGES_MAX;
+    if (wanted == 0 || gpu->in_place)
+        gpu->stage_count = 0;
+}
+
+// Takes the last of the free slots, and measures how long a copy to one takes.
+static stk_status take_stages(stk_gpu *gpu)
+{
+    enum { COPIES = 4 };
+    uint32_t wished = gpu->stage_count, layer = 0;
+    stk_expert expert;
+    for (gpu->stage_count = 0; gpu->stage_count < wished && gpu->free_count > 0;)
+        gpu->stage_slots[gpu->stage_count++] = gpu->free_slots[--gpu->free_count];
+    if (gpu->stage_count == 0 || gpu->stages_forced)
+        return STK_OK;
+    while (!gpu->fits[layer])
+        layer++;
+    stk_status status = wait_for_expert(gpu->engine->store, layer, 0, &expert);
+    for (int i = 0; i < COPIES && status == STK_OK; i++) {
+        uint64_t begin_ns = stk_meter_now_ns();
+        status = stk_vk_experts_upload(gpu->experts, gpu->stage_slots[0], expert.gate.data);
+        if (status == STK_OK)
+            status = stk_vk_experts_upload_wait(gpu->experts, gpu->stage_slots[0]);
+        double copy_s = (double)(stk_meter_now_ns() - begin_ns) * 1e-9;
+        if (i == 1 || copy_s < gpu->copy_s) // the first one warms up
+            gpu->copy_s = copy_s;
+    }
+    stk_expert_store_release(gpu->engine->store, layer, 0);
+    return status;
+}
+
+stk_status stk_gpu_place(stk_gpu *gpu, const stk_engine_options *options)
 {
     const stk_model *m = &gpu->engine->model;
     const stk_vk_device_info *info = stk_vk_info(gpu->vk);
+    uint32_t percent = gpu->engine->gpu_percent_max;
     uint32_t wanted = set_quotas(gpu, m, percent);
     if (wanted == 0)
         return STK_OK;
-    gpu->in_place = info->unified && !copies && stk_expert_store_is_resident(gpu->engine->store) &&
+    bool is_limited = info->unified && gpu->engine->memory.limit_bytes != 0;
+    if (is_limited && !stk_expert_store_is_resident(gpu->engine->store))
+        return place_in_pool(gpu, wanted);
+    gpu->in_place = info->unified && !options->gpu_copies &&
+                    stk_expert_store_is_resident(gpu->engine->store) &&
                     info->import_align_bytes != 0 &&
                     gpu->layout.slot_bytes % info->import_align_bytes == 0;
+    if (is_limited && !gpu->in_place)
+        return STK_OK; // a copy would be counted twice
+    wish_stages(gpu, wanted, options);
     stk_status status = open_slots(gpu, wanted);
     if (status != STK_OK)
         return status;
     uint32_t slots = stk_vk_experts_resident_slots(gpu->experts),
              all = m->layer_count * m->expert_count;
-    uint32_t spare = wanted < all || slots < wanted ? STK_GPU_MOVES : 0;
+    uint32_t spare = wanted < all || slots < wanted ? STK_GPU_MOVES + gpu->stage_count : 0;
     if (!gpu->in_place)
         cut_quotas(gpu, wanted, slots > spare ? slots - spare : 0);
     uint32_t used = choose_experts(gpu);
@@ -237,6 +375,8 @@ stk_status stk_gpu_place(stk_gpu *gpu, uint32_t percent, bool copies)
     for (uint32_t slot = used; slot < slots; slot++)
         gpu->free_slots[gpu->free_count++] = slot;
     status = fill(gpu);
+    if (status == STK_OK)
+        status = take_stages(gpu);
     if (status == STK_OK)
         stk_info(gpu->log, "%u of %u experts on %s%s%s", gpu->held, all, info->name,
                  gpu->in_place ? ", in host memory" : "",

@@ -110,11 +110,13 @@ static void report(const stk_log *log, const stk_memory_plan *p, stk_log_level l
         {"attention, routers, head", p->weights_bytes},
         {"KV cache and scratch", p->session_bytes},
         {"reads in flight", p->staging_bytes},
+        {"GPU's buffers", p->device_bytes},
         {"experts", p->cache_bytes},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        stk_log_write(log, level, "  %-26s %9.1f MiB", rows[i].name,
-                      (double)rows[i].bytes / 0x1p20);
+        if (rows[i].bytes != 0)
+            stk_log_write(log, level, "  %-26s %9.1f MiB", rows[i].name,
+                          (double)rows[i].bytes / 0x1p20);
     stk_log_write(log, level, "  %-26s %9.1f MiB", "sum", (double)p->total_bytes / 0x1p20);
 }
 
@@ -185,7 +187,7 @@ static stk_status choose_context(stk_engine *engine, const stk_engine_options *o
 static void add_up(stk_memory_plan *p)
 {
     p->total_bytes = p->program_bytes + p->weights_bytes + p->session_bytes + p->staging_bytes +
-                     p->cache_bytes;
+                     p->device_bytes + p->cache_bytes;
 }
 
 // How many slots there are with the session in full use, and with as little as it ever uses.
@@ -241,6 +243,7 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     uint64_t available = limits.memory_available_bytes;
     heed_hard_limit(engine, &limits);
     p->program_bytes = stk_memory_plan_program_bytes(engine) + table_bytes(p->limit_bytes);
+    p->device_bytes = stk_gpu_shared_bytes(engine);
     p->weights_bytes = stk_weights_bytes(m, nodes, false);
     stk_status status = choose_rows(engine, options);
     if (status == STK_OK)

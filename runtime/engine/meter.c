@@ -135,7 +135,7 @@ void stk_meter_close(stk_session *s)
     s->meter = NULL;
 }
 
-static uint64_t now_ns(void)
+uint64_t stk_meter_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -145,7 +145,7 @@ static uint64_t now_ns(void)
 void stk_meter_begin(stk_session *s, stk_worker *worker)
 {
     if (s->meter->is_timing)
-        s->meter->slots[worker->index].last_ns = now_ns();
+        s->meter->slots[worker->index].last_ns = stk_meter_now_ns();
 }
 
 void stk_phase_end(stk_session *s, stk_worker *worker, uint32_t layer, stk_phase phase)
@@ -157,9 +157,9 @@ void stk_phase_end(stk_session *s, stk_worker *worker, uint32_t layer, stk_phase
     }
     stk_meter_slot *slot = &meter->slots[worker->index];
     stk_span span = {.begin_ns = slot->last_ns, .layer = layer, .phase = phase};
-    span.end_ns = now_ns();
+    span.end_ns = stk_meter_now_ns();
     stk_worker_barrier(worker);
-    slot->last_ns = span.released_ns = now_ns();
+    slot->last_ns = span.released_ns = stk_meter_now_ns();
     if (worker->index == 0) {
         meter->busy_ns[layer][phase] += span.end_ns - span.begin_ns;
         meter->wait_ns[layer][phase] += span.released_ns - span.end_ns;
@@ -183,7 +183,7 @@ void stk_meter_gate(stk_session *s, const stk_expert_scratch *scratch, uint32_t 
 
 uint64_t stk_meter_gpu_begin(const stk_session *s)
 {
-    return s->meter->is_timing && s->meter->spans_max ? now_ns() : 0;
+    return s->meter->is_timing && s->meter->spans_max ? stk_meter_now_ns() : 0;
 }
 
 void stk_meter_gpu_end(stk_session *s, stk_gpu_span_kind kind, uint32_t layer, uint64_t begin_ns)
@@ -191,7 +191,7 @@ void stk_meter_gpu_end(stk_session *s, stk_gpu_span_kind kind, uint32_t layer, u
     stk_meter *meter = s->meter;
     if (begin_ns != 0 && meter->spans_max)
         meter->gpu_spans[meter->gpu_span_count++ % meter->spans_max] = (stk_gpu_span){
-            .begin_ns = begin_ns, .end_ns = now_ns(), .layer = layer, .kind = kind};
+            .begin_ns = begin_ns, .end_ns = stk_meter_now_ns(), .layer = layer, .kind = kind};
 }
 
 void stk_meter_active(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,

@@ -59,6 +59,7 @@ void stk_phase_end(stk_session *session, stk_worker *worker, uint32_t layer, stk
 // In the experts' phase: the gate weights of `groups` groups of `expert` were read.
 void stk_meter_gate(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
                     uint32_t expert, uint32_t groups);
+uint64_t stk_meter_now_ns(void); // the clock of all this
 // The time, or 0 where nothing is traced; and what the GPU did from begin_ns until now.
 uint64_t stk_meter_gpu_begin(const stk_session *session);
 void stk_meter_gpu_end(stk_session *session, stk_gpu_span_kind kind, uint32_t layer,

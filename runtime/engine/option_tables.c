@@ -48,7 +48,7 @@ static const stk_option engine_options[] = {
      .has_auto = true,
      .unit = "ISA",
      .fallback = "auto",
-     .doc = "widest kernels to use: scalar, avx2, avx512, neon",
+     .doc = STK_CPU_MASK_DOC,
      FIELD(stk_engine_options, cpu_mask)},
 };
 const stk_option_table stk_engine_option_table = TABLE("Processor", engine_options);
@@ -167,6 +167,18 @@ static const stk_option gpu_options[] = {
      .fallback = "auto",
      .doc = "whether the GPU computes the logits: auto (as planned, with all layers), off, on",
      FIELD(stk_engine_options, gpu_head)},
+    {.key = "gpu.staging",
+     .flag = "gpu-staging",
+     .type = STK_OPTION_U32,
+     .has_auto = true,
+     .auto_value = STK_GPU_STAGING_AUTO,
+     .max = 8,
+     .unit = "N",
+     .fallback = "auto",
+     .doc =
+         "experts of a layer that are copied to the GPU when the router has chosen them; auto is "
+         "what makes the layer faster on a card of its own",
+     FIELD(stk_engine_options, gpu_staging)},
     {.key = "gpu.memory",
      .flag = "gpu-memory",
      .type = STK_OPTION_SIZE,

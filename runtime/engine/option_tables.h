@@ -4,6 +4,8 @@
 
 #include "base/options.h"
 
+#define STK_CPU_MASK_DOC "widest kernels to use: scalar, avx2, avxvnni, avx512, amx, neon"
+
 extern const stk_option_table stk_engine_option_table;  // over stk_engine_options
 extern const stk_option_table stk_memory_option_table;  // over stk_engine_options too
 extern const stk_option_table stk_gpu_option_table;     // and that

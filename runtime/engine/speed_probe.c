@@ -8,11 +8,16 @@
 #include <unistd.h>
 
 #include "base/pages.h"
+#include "cluster/cluster.h"
 #include "engine/engine_impl.h"
+#include "vulkan/probe.h"
 
 enum { ROWS_PER_TAKE = 64, PASSES = 3, READS = 8, READ_BYTES = 4 << 20 };
 static const uint64_t MATRIX_BYTES = 96u << 20, MATRIX_BYTES_MIN = 4u << 20;
-static const stk_speed GUESS = {10e9, 0.5e9};
+static const uint64_t GPU_COPY_BYTES = 32u << 20;
+enum { PINGS = 12, LINK_PINGS = 3, ACK_BYTES = 64 };
+static const double LINK_MAX = 1e11; // bytes/s: more than can be told
+static const stk_speed GUESS = {.memory_bytes_per_s = 10e9, .disk_bytes_per_s = 0.5e9};
 
 static double now_s(void)
 {
@@ -106,7 +111,87 @@ static double probe_disk(const stk_engine *e)
     return read_bytes > 0 && seconds > 0 ? (double)read_bytes / seconds : GUESS.disk_bytes_per_s;
 }
 
-stk_speed stk_speed_probe(stk_engine *engine, uint64_t memory_bytes_max)
+double stk_speed_gpu_layer_s(bool is_discrete)
 {
-    return (stk_speed){probe_memory(engine, memory_bytes_max), probe_disk(engine)};
+    return is_discrete ? 80e-6 : 60e-6;
+}
+
+// In memory the GPU shares, it reads no faster than the cores do; a software device is the cores,
+// with more in between.
+static void probe_gpu(const stk_engine *e, const stk_engine_options *options, stk_speed *out)
+{
+    stk_vk_speeds speeds;
+    if (!e->device || options->gpu_experts_percent == 0)
+        return;
+    stk_vk *vk = stk_gpu_device_vk(e->device);
+    const stk_vk_device_info *info = stk_vk_info(vk);
+    bool stays_out = info->unified && options->memory_bytes != 0; // see stk_gpu_open
+    if (stays_out || stk_vk_probe(vk, GPU_COPY_BYTES, &speeds) != STK_OK)
+        return;
+    double cores = out->memory_bytes_per_s, own = (double)speeds.copy_mib_s * 0x1p20;
+    out->gpu_memory_bytes = stk_gpu_room_bytes(e) / 16 * 15;
+    out->gpu_bytes_per_s = info->kind == STK_VK_CPU ? cores / 4
+                           : info->unified          ? fmin(own, cores)
+                                                    : own;
+    out->gpu_layer_s = stk_speed_gpu_layer_s(info->kind == STK_VK_DISCRETE);
+    if (!(out->gpu_bytes_per_s > 0))
+        out->gpu_memory_bytes = 0;
+}
+
+stk_speed stk_speed_probe(stk_engine *engine, const stk_engine_options *options,
+                          uint64_t memory_bytes_max)
+{
+    stk_speed speed = {.memory_bytes_per_s = probe_memory(engine, memory_bytes_max),
+                       .disk_bytes_per_s = probe_disk(engine)};
+    probe_gpu(engine, options, &speed);
+    return speed;
+}
+
+// ---- between ranks ----
+
+// Once around all of them.
+double stk_speed_hop(stk_cluster *c, size_t bytes)
+{
+    uint32_t rank = stk_cluster_rank(c), count = stk_cluster_count(c);
+    double best = INFINITY;
+    for (int i = 0; i < PINGS; i++) {
+        size_t size;
+        double begin = now_s();
+        if (rank > 0)
+            stk_cluster_receive(c, &size);
+        memset(stk_cluster_send_begin(c), 0, bytes);
+        stk_cluster_send_end(c, (rank + 1) % count, bytes);
+        if (rank == 0)
+            stk_cluster_receive(c, &size);
+        best = fmin(best, now_s() - begin);
+    }
+    return best / count;
+}
+
+// One link after the other: large data there, a short message back.
+double stk_speed_link(stk_cluster *c, double hop_s, void *data)
+{
+    uint32_t rank = stk_cluster_rank(c), count = stk_cluster_count(c);
+    double best = INFINITY;
+    uint8_t done = 0, all[STK_CLUSTER_RANKS_MAX];
+    size_t size;
+    memset(data, 0, STK_SPEED_LINK_BYTES);
+    for (uint32_t from = 0; from < count; from++) {
+        uint32_t to = (from + 1) % count;
+        for (int i = 0; i < LINK_PINGS; i++) {
+            double begin = now_s();
+            if (rank == from) {
+                stk_cluster_bulk_send(c, to, data, STK_SPEED_LINK_BYTES);
+                stk_cluster_receive(c, &size);
+                best = fmin(best, now_s() - begin);
+            } else if (rank == to) {
+                stk_cluster_bulk_expect(c, 0, from, data, STK_SPEED_LINK_BYTES);
+                (void)!stk_cluster_bulk_arrived(c, 0, STK_SPEED_LINK_BYTES);
+                memset(stk_cluster_send_begin(c), 0, ACK_BYTES);
+                stk_cluster_send_end(c, from, ACK_BYTES);
+            }
+        }
+        stk_cluster_gather(c, &done, 1, all); // the next link's turn
+    }
+    return STK_SPEED_LINK_BYTES / fmax(best - 2 * hop_s, STK_SPEED_LINK_BYTES / LINK_MAX);
 }

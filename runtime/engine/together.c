@@ -1,17 +1,19 @@
 #include "engine/together.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cluster/cluster.h"
+#include "cluster/message.h"
 #include "engine/engine_impl.h"
 #include "engine/speed_probe.h"
 #include "scheduler/split.h"
 #include "store/model_identity.h"
 
-enum { PING_BYTES = 16 << 10, PINGS = 12, ERROR_BYTES = 256 };
+enum { PING_BYTES = 16 << 10, ERROR_BYTES = 256 };
 
 // Of the neurons of a chosen expert, those computed; models differ, and so do texts.
 static const double ACTIVE_SHARE = 0.35;
@@ -24,6 +26,7 @@ typedef struct facts {
     stk_model_identity model;
     uint64_t memory_bytes; // for layers
     stk_speed speed;
+    double link_bytes_per_s; // to the next rank
 } facts;
 
 stk_status stk_together_session(stk_engine *e, stk_status mine, uint32_t *context_tokens,
@@ -124,44 +127,29 @@ static uint64_t memory_for_layers(stk_engine *e, const stk_engine_options *optio
     return limit > used ? limit - used : 0;
 }
 
-// A small message once around all ranks, the best of some: seconds per hop.
-static double measure_hop(stk_engine *e)
-{
-    stk_cluster *c = e->cluster;
-    uint32_t rank = stk_cluster_rank(c), count = stk_cluster_count(c);
-    size_t bytes = e->model.width * sizeof(float), size;
-    bytes = bytes < PING_BYTES ? bytes : PING_BYTES;
-    uint64_t best = UINT64_MAX;
-    for (int i = 0; i < PINGS; i++) {
-        struct timespec a, b;
-        clock_gettime(CLOCK_MONOTONIC, &a);
-        if (rank > 0)
-            stk_cluster_receive(c, &size);
-        memset(stk_cluster_send_begin(c), 0, bytes);
-        stk_cluster_send_end(c, (rank + 1) % count, bytes);
-        if (rank == 0)
-            stk_cluster_receive(c, &size);
-        clock_gettime(CLOCK_MONOTONIC, &b);
-        uint64_t ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)b.tv_nsec -
-                      (uint64_t)a.tv_nsec;
-        best = ns < best ? ns : best;
-    }
-    return (double)best * 1e-9 / count;
-}
-
 static void report_split(const stk_engine *e, const stk_split *split, const facts *all,
                          double hop_s)
 {
-    for (uint32_t r = 0; r < stk_cluster_count(e->cluster); r++)
+    uint32_t count = stk_cluster_count(e->cluster);
+    for (uint32_t r = 0; r < count; r++) {
+        const stk_speed *speed = &all[r].speed;
+        char gpu[96] = "";
+        if (speed->gpu_memory_bytes > 0)
+            snprintf(gpu, sizeof gpu, ", a GPU with %.0f MiB at %.0f GB/s for %.0f %% of them",
+                     (double)speed->gpu_memory_bytes / 0x1p20, speed->gpu_bytes_per_s * 1e-9,
+                     100 * split->on_gpu[r]);
         stk_info(e->log,
                  "rank %u on %s: layers %u to %u, %.0f %% of their experts fit; %u threads, %.1f "
-                 "GB/s of weights, disk %.2f GB/s, %.0f MiB for layers; %.2f ms per token expected",
+                 "GB/s of weights, disk %.2f GB/s, %.0f MiB for layers%s; %.2f ms per token "
+                 "expected; %.2f GB/s to rank %u",
                  r, stk_cluster_host(e->cluster, r), split->first[r], split->first[r + 1] - 1,
-                 100 * split->resident[r], all[r].threads, all[r].speed.memory_bytes_per_s * 1e-9,
-                 all[r].speed.disk_bytes_per_s * 1e-9, (double)all[r].memory_bytes / 0x1p20,
-                 split->stage_s[r] * 1e3);
-    stk_info(e->log, "%.1f tokens/s expected; a hop takes %.0f us", 1 / split->token_s,
-             hop_s * 1e6);
+                 100 * split->resident[r], all[r].threads, speed->memory_bytes_per_s * 1e-9,
+                 speed->disk_bytes_per_s * 1e-9, (double)all[r].memory_bytes / 0x1p20, gpu,
+                 split->stage_s[r] * 1e3, all[r].link_bytes_per_s * 1e-9, (r + 1) % count);
+    }
+    stk_info(e->log,
+             "%.1f tokens/s expected, %.1f with several texts under way; a hop takes %.0f us",
+             1 / split->token_s, 1 / split->slowest_s, hop_s * 1e6);
 }
 
 static stk_status choose_split(stk_engine *e, const stk_engine_options *options, const facts *all,
@@ -184,6 +172,10 @@ static stk_status choose_split(stk_engine *e, const stk_engine_options *options,
             .memory_bytes = all[r].memory_bytes,
             .memory_bytes_per_s = all[r].speed.memory_bytes_per_s * EFFICIENCY,
             .disk_bytes_per_s = all[r].speed.disk_bytes_per_s,
+            .gpu_memory_bytes = all[r].speed.gpu_memory_bytes,
+            .gpu_bytes_per_s = all[r].speed.gpu_bytes_per_s,
+            .gpu_layer_s = all[r].speed.gpu_layer_s,
+            .link_bytes_per_s = all[r].link_bytes_per_s,
         };
     uint64_t head = stk_dense_bytes(m->output->type, stk_dense_format(m->output->type, m->width),
                                     m->vocab_size, m->width);
@@ -196,6 +188,8 @@ static stk_status choose_split(stk_engine *e, const stk_engine_options *options,
         .last_token_bytes = head,
         .experts_least_bytes = stk_expert_store_slot_bytes(m) * stk_expert_store_slots_min(m),
         .hop_s = hop_s,
+        .hop_bytes = m->width * (options->hop == STK_HOP_F16 ? sizeof(uint16_t) : sizeof(float)),
+        .answer_bytes = sizeof(int32_t), // sampled; all logits: stk_engine_prediction
     };
     stk_status status;
     if (options->split) {
@@ -204,7 +198,7 @@ static stk_status choose_split(stk_engine *e, const stk_engine_options *options,
         if (status != STK_OK)
             (void)stk_fail(e->log, status, "--split: %s", error);
         else if (stk_split_judge(&problem, split, &rank) != STK_OK)
-            split->token_s = 0; // its memory plan will say what is missing
+            split->token_s = split->slowest_s = 0; // its memory plan will say what is missing
     } else {
         status = stk_split_plan(&problem, split);
         if (status != STK_OK)
@@ -222,40 +216,40 @@ static void take_facts(stk_engine *e, const stk_engine_options *options, facts *
     const stk_session_options none = {0}, *session = options->planned_session;
     own->threads = stk_team_worker_count(e->team);
     own->memory_bytes = memory_for_layers(e, options, session ? session : &none);
-    own->speed = stk_speed_probe(e, own->memory_bytes / 2);
+    own->speed = stk_speed_probe(e, options, own->memory_bytes / 2);
 }
 
-stk_status stk_together_split(stk_engine *e, const stk_engine_options *options, stk_status mine,
-                              double *prediction_s)
+// One after another where they share a machine, or they would measure each other.
+static void take_turns(stk_engine *e, const stk_engine_options *options, facts *own, facts *all)
 {
-    facts own = {0}, all[STK_CLUSTER_RANKS_MAX];
-    struct {
-        uint32_t status;
-        stk_split split;
-    } result = {0};
-    *prediction_s = 0;
-    if (mine == STK_OK)
-        mine = stk_model_identity_read(e->gguf, e->log, &own.model);
-    stk_status status = stk_together_ready(e, mine);
-    if (status != STK_OK)
-        return status;
-    status = stk_together_ready(e, stk_cluster_reserve(e->cluster, PING_BYTES));
-    if (status != STK_OK)
-        return status;
-    stk_cluster_gather(e->cluster, &own, sizeof own, all);
-    status = compare_models(e, all);
-    if (status != STK_OK)
-        return status;
-    // One after another where they share a machine, or they would measure each other.
     uint32_t last = 0;
     for (uint32_t r = 0; r < stk_cluster_count(e->cluster); r++)
         last = stk_cluster_turn(e->cluster, r) > last ? stk_cluster_turn(e->cluster, r) : last;
     for (uint32_t t = 0; t <= last; t++) {
         if (t == stk_cluster_turn(e->cluster, stk_cluster_rank(e->cluster)))
-            take_facts(e, options, &own);
-        stk_cluster_gather(e->cluster, &own, sizeof own, all);
+            take_facts(e, options, own);
+        stk_cluster_gather(e->cluster, own, sizeof *own, all);
     }
-    double hop_s = measure_hop(e);
+}
+
+// With data[STK_SPEED_LINK_BYTES] to send about.
+static stk_status split_with(stk_engine *e, const stk_engine_options *options, facts own,
+                             void *data, stk_engine_prediction *prediction)
+{
+    facts all[STK_CLUSTER_RANKS_MAX];
+    struct {
+        uint32_t status;
+        stk_split split;
+    } result = {0};
+    stk_cluster_gather(e->cluster, &own, sizeof own, all);
+    stk_status status = compare_models(e, all);
+    if (status != STK_OK)
+        return status;
+    take_turns(e, options, &own, all);
+    size_t hop_bytes = e->model.width * sizeof(float);
+    double hop_s = stk_speed_hop(e->cluster, hop_bytes < PING_BYTES ? hop_bytes : PING_BYTES);
+    own.link_bytes_per_s = stk_speed_link(e->cluster, hop_s, data);
+    stk_cluster_gather(e->cluster, &own, sizeof own, all);
     if (stk_cluster_rank(e->cluster) == 0)
         result.status = choose_split(e, options, all, hop_s, &result.split);
     stk_cluster_share(e->cluster, &result, sizeof result);
@@ -263,6 +257,32 @@ stk_status stk_together_split(stk_engine *e, const stk_engine_options *options, 
         return (stk_status)result.status;
     const uint32_t *first = &result.split.first[stk_cluster_rank(e->cluster)];
     stk_model_cut(&e->model, first[0], first[1]);
-    *prediction_s = result.split.token_s;
+    // Who cuts by hand also knows how much the GPU is to have.
+    double on_gpu = result.split.on_gpu[stk_cluster_rank(e->cluster)];
+    if (!options->split && on_gpu < e->gpu_percent_max / 100.0)
+        e->gpu_percent_max = (uint32_t)ceil(100 * on_gpu);
+    double link = all[stk_cluster_count(e->cluster) - 1].link_bytes_per_s;
+    *prediction = (stk_engine_prediction){
+        .token_s = result.split.token_s,
+        .slowest_s = result.split.slowest_s,
+        .logits_s = (double)e->model.vocab_size * sizeof(float) / link,
+    };
     return STK_OK;
+}
+
+stk_status stk_together_split(stk_engine *e, const stk_engine_options *options, stk_status mine,
+                              stk_engine_prediction *prediction)
+{
+    facts own = {0};
+    void *data = malloc(STK_SPEED_LINK_BYTES);
+    *prediction = (stk_engine_prediction){0};
+    if (mine == STK_OK)
+        mine = data ? stk_model_identity_read(e->gguf, e->log, &own.model) : STK_NO_MEMORY;
+    stk_status status = stk_together_ready(e, mine);
+    if (status == STK_OK)
+        status = stk_together_ready(e, stk_cluster_reserve(e->cluster, PING_BYTES));
+    if (status == STK_OK)
+        status = split_with(e, options, own, data, prediction);
+    free(data);
+    return status;
 }

@@ -10,9 +10,9 @@
 // rank 0 then logs whose it was.
 
 // Compares the model files, agrees on the layers of each rank and cuts engine->model to those of
-// this one. Fills *prediction_s with the expected seconds per token, 0 when it does not know.
+// this one. Fills *prediction, with 0 where it does not know.
 STK_CHECKED stk_status stk_together_split(stk_engine *engine, const stk_engine_options *options,
-                                          stk_status mine, double *prediction_s);
+                                          stk_status mine, stk_engine_prediction *prediction);
 // Agrees on a context and on rows per batch that every rank has planned for: the smallest.
 STK_CHECKED stk_status stk_together_session(stk_engine *engine, stk_status mine,
                                             uint32_t *context_tokens, uint32_t *batch_rows);

@@ -400,7 +400,8 @@ static bool drop_slots(stk_expert_store *s)
         e->speculative = false;
         s->slot_entry[i] = UINT32_MAX;
         s->stats.evictions++;
-        stk_pages_discard(stk_store_slot(s, i), s->slot_bytes);
+        if (i >= s->slots_kept)
+            stk_pages_discard(stk_store_slot(s, i), s->slot_bytes);
     }
     return all;
 }
@@ -438,6 +439,14 @@ void stk_expert_store_lend(stk_expert_store *s, uint32_t slot_count)
     s->slots_lent = slot_count;
     limit_slots(s);
     pthread_mutex_unlock(&s->lock);
+}
+
+stk_expert_pool stk_expert_store_pool(stk_expert_store *s, uint32_t kept_count)
+{
+    pthread_mutex_lock(&s->lock);
+    s->slots_kept = kept_count;
+    pthread_mutex_unlock(&s->lock);
+    return (stk_expert_pool){s->slot_at ? NULL : s->slots, s->slot_bytes, s->slot_count};
 }
 
 void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)

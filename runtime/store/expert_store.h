@@ -100,6 +100,15 @@ uint32_t stk_expert_store_set_slots(stk_expert_store *store, uint32_t slot_count
 // A second such limit, for those who share memory with the slots; the smaller one holds.
 void stk_expert_store_lend(stk_expert_store *store, uint32_t slot_count);
 
+// The slots as one piece of memory, for a device that reads them in place. Of slots [0, kept_count)
+// the pages stay even when they are not in use. With one memory node only.
+typedef struct stk_expert_pool {
+    void *data; // NULL: there are several nodes
+    uint64_t slot_bytes;
+    uint32_t slot_count;
+} stk_expert_pool;
+stk_expert_pool stk_expert_store_pool(stk_expert_store *store, uint32_t kept_count);
+
 // Marks the beginning of the next token(s), the policies' clock. While a pass over enough tokens to
 // need most experts of every layer is on, what it has passed makes room before what is to come.
 void stk_expert_store_tick(stk_expert_store *store, uint32_t tokens);

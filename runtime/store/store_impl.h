@@ -85,6 +85,7 @@ struct stk_expert_store {
     uint32_t slots_allowed, slots_lent;
     uint8_t *slots;
     uint64_t slots_size;
+    uint32_t slots_kept; // of these the pages are never given back
     // With several memory nodes: slot i, and entry i, belong to node_of[i]; a node's slots lie side
     // by side, slot i at place slot_at[i]. NULL with one node, and for slot_at also when there are
     // too few slots to divide.

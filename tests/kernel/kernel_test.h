@@ -13,7 +13,7 @@
 #include "cpu/cpu.h"
 
 // The sets of kernels that are compared with cpu/ref, narrowest first.
-static const char *const test_masks_all[] = {"avx2", "avx512", "amx", "neon"};
+static const char *const test_masks_all[] = {"avx2", "avxvnni", "avx512", "amx", "neon"};
 
 enum { TEST_MASK_COUNT = sizeof test_masks_all / sizeof *test_masks_all };
 

@@ -9,7 +9,7 @@
 
 #include "engine/engine_impl.h"
 
-enum { VOCAB = TEST_TINY_VOCAB, LONG = 540, TAIL = 12, WINDOW = 280, PROMPT = 60, STEPS = 12 };
+enum { VOCAB = TEST_TINY_VOCAB, LONG = 540, TAIL = 12, WINDOW = 280, PROMPT = 40, STEPS = 8 };
 
 static const char *window_model(void)
 {
@@ -24,21 +24,19 @@ static int make_models(void **state)
     return stk_synth_write(&options, &test_log) == STK_OK ? 0 : -1;
 }
 
-static stk_engine *open_engine(const char *path, uint32_t layers, stk_gpu_head head, bool copies)
+static stk_engine *open_engine(const char *path, uint32_t layers, stk_gpu_head head, bool copies,
+                               uint32_t experts_percent)
 {
+    const stk_vk_faults faults = {.unmapped = copies};
     const stk_engine_options options = {.model_path = path,
-                                        .log = &test_log,
                                         .thread_count = 2,
-                                        .ignores_usage = true,
                                         .device = layers || head ? "vulkan" : "cpu",
                                         .gpu_layers = layers,
                                         .gpu_head = head,
+                                        .gpu_experts_percent = experts_percent,
                                         .gpu_copies = copies,
-                                        .gpu_faults = &(stk_vk_faults){.unmapped = copies}};
-    stk_engine *engine = NULL;
-    if (stk_engine_open(&options, &engine) != STK_OK)
-        fail_msg("%s: %s", path, test_last_error);
-    return engine;
+                                        .gpu_faults = &faults};
+    return test_open(&options);
 }
 
 static stk_session *open_session(stk_engine *engine, uint32_t count)
@@ -71,10 +69,10 @@ static void check_near(const char *path, uint32_t vocab, uint32_t count, uint32_
 {
     int32_t ids[LONG];
     test_random_ids(7, vocab, ids, count);
-    stk_engine *cpu = open_engine(path, 0, STK_GPU_HEAD_AUTO, false);
+    stk_engine *cpu = open_engine(path, 0, STK_GPU_HEAD_AUTO, false, 0);
     float *want = run(cpu, ids, count);
     stk_engine_close(&cpu);
-    stk_engine *gpu = open_engine(path, layers, head, copies);
+    stk_engine *gpu = open_engine(path, layers, head, copies, 0);
     assert_true(stk_engine_gpu_layers(gpu) > 0 || stk_engine_gpu_has_head(gpu));
     float *got = run(gpu, ids, count);
     stk_engine_close(&gpu);
@@ -101,7 +99,7 @@ static void converse(stk_engine *engine, uint32_t loss, int32_t *tokens, float *
     int32_t ids[PROMPT];
     for (uint32_t s = 0; s < 2; s++) {
         test_random_ids(20 + s, vocab, ids, PROMPT);
-        test_feed(session, vocab, s, ids, PROMPT, 50, NULL);
+        test_feed(session, vocab, s, ids, PROMPT, 33, NULL);
     }
     for (uint32_t i = 0; i < STEPS; i++) {
         if (i == STEPS / 2)
@@ -126,18 +124,10 @@ static void check_loss(const char *path, uint32_t vocab, uint32_t loss, bool exp
 {
     int32_t want[2 * STEPS], got[2 * STEPS];
     float *want_logits = test_floats(vocab), *got_logits = test_floats(vocab);
-    stk_engine *cpu = open_engine(path, 0, STK_GPU_HEAD_AUTO, false);
+    stk_engine *cpu = open_engine(path, 0, STK_GPU_HEAD_AUTO, false, 0);
     converse(cpu, UINT32_MAX, want, want_logits);
     stk_engine_close(&cpu);
-    const stk_engine_options options = {.model_path = path,
-                                        .log = &test_log,
-                                        .thread_count = 2,
-                                        .ignores_usage = true,
-                                        .device = "vulkan",
-                                        .gpu_layers = 99,
-                                        .gpu_experts_percent = experts ? 50 : 0};
-    stk_engine *gpu = NULL;
-    assert_int_equal(stk_engine_open(&options, &gpu), STK_OK);
+    stk_engine *gpu = open_engine(path, 99, STK_GPU_HEAD_AUTO, false, experts ? 50 : 0);
     assert_int_equal(stk_engine_gpu_layers(gpu), stk_engine_model(gpu)->layer_count);
     assert_true(stk_engine_gpu_has_head(gpu));
     converse(gpu, loss, got, got_logits);

@@ -18,8 +18,8 @@ typedef struct outcome {
     float *logits; // [count][vocab]
     uint32_t vocab;
     uint32_t gpu_experts, gpu_experts_after;
-    uint64_t moves;
-    bool in_place;
+    uint64_t moves, taken;
+    bool in_place, in_pool;
 } outcome;
 
 // How a run differs from the CPU's.
@@ -27,10 +27,22 @@ typedef struct setting {
     const char *device;
     uint32_t percent;
     bool copies, churns;
+    uint32_t staging, nodes; // nodes 0: the machine's
+    uint64_t memory_bytes;
     uint32_t loses_at; // the device is lost before this token; 0: never
     stk_vk_faults faults;
     uint64_t *free_bytes; // what the driver says is free: halved before every token
 } setting;
+
+static char last_line[256];
+
+static void keep_line(void *user, stk_log_level level, const char *line)
+{
+    (void)user, (void)level;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static const stk_log keeps_last = {.write = keep_line, .level_max = STK_LOG_ERROR};
 
 static int32_t best_of(const float *logits, uint32_t count)
 {
@@ -65,14 +77,18 @@ static outcome generate(const setting *set, uint32_t count)
     outcome o = {.count = count};
     stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
                                   .log = &test_log,
-                                  .thread_count = 1,
+                                  .thread_count = set->nodes ? set->nodes : 1,
+                                  .node_count = set->nodes,
                                   .ignores_usage = true,
                                   .device = set->device,
                                   .gpu_experts_percent = set->percent,
                                   .gpu_copies = set->copies,
                                   .gpu_churns = set->churns,
+                                  .gpu_staging = set->staging,
+                                  .memory_bytes = set->memory_bytes,
                                   .gpu_faults = &set->faults};
     stk_session_options session_options = {.context_tokens = 512, .batch_rows_max = BATCH};
+    options.planned_session = &session_options;
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
     o.vocab = stk_engine_model(engine)->vocab_size;
@@ -86,6 +102,8 @@ static outcome generate(const setting *set, uint32_t count)
     draw(engine, session, stk_session_logits(session, PROMPT - BATCH - 1), set, &o);
     o.gpu_experts_after = stk_engine_gpu_experts(engine);
     o.moves = stk_engine_gpu_moves(engine);
+    o.in_pool = engine->gpu && engine->gpu->pool;
+    o.taken = stk_gpu_taken_count(engine->gpu);
     stk_session_close(&session);
     stk_engine_close(&engine);
     return o;
@@ -144,6 +162,77 @@ static void test_moves_change_nothing(void **state)
                                  MOVES_TOKENS);
         assert_true(gpu.moves > MOVES_TOKENS / 2);
         assert_int_equal(gpu.gpu_experts_after, gpu.gpu_experts);
+    }
+}
+
+// What the router chooses is copied while attention computes, also while experts come and go.
+static void test_copies_when_chosen(void **state)
+{
+    (void)state;
+    for (int unmapped = 0; unmapped < 2; unmapped++) {
+        outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                            .percent = 30,
+                                            .copies = true,
+                                            .churns = unmapped,
+                                            .staging = unmapped ? 2 : 3,
+                                            .faults = {.unmapped = unmapped}},
+                                 MOVES_TOKENS);
+        assert_true(gpu.taken > MOVES_TOKENS);
+    }
+    uint64_t left = UINT64_C(64) << 20;
+    expect_cpu(&(setting){.device = "vulkan", // their slots go too
+                          .percent = 60,
+                          .copies = true,
+                          .staging = 3,
+                          .free_bytes = &left,
+                          .faults = {.free_bytes = &left}},
+               20);
+    expect_cpu(
+        &(setting){.device = "vulkan", .percent = 30, .copies = true, .staging = 3, .loses_at = 3},
+        8);
+}
+
+// Memory nodes keep their experts in slots of their own; a device gets copies all the same.
+static void test_nodes(void **state)
+{
+    (void)state;
+    outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                        .percent = 40,
+                                        .copies = true,
+                                        .churns = true,
+                                        .staging = 2,
+                                        .nodes = 2,
+                                        .faults = {.unmapped = true}},
+                             12);
+    assert_true(gpu.gpu_experts > 0 && gpu.taken > 0);
+    expect_cpu(&(setting){.device = "vulkan", .percent = 100, .nodes = 2}, 6);
+}
+
+// Memory is limited and the device shares it: it reads the slots of the store in place, which hold
+// other experts from token to token.
+static void test_shared_slots(void **state)
+{
+    (void)state;
+    const stk_engine_options least = {.model_path = STK_MODELS "/stories-q4_0.gguf",
+                                      .log = &keeps_last,
+                                      .ignores_usage = true,
+                                      .device = "vulkan",
+                                      .gpu_experts_percent = 100,
+                                      .memory_bytes = 1 << 20};
+    stk_engine *engine = NULL;
+    assert_int_equal(stk_engine_open(&least, &engine), STK_NO_MEMORY);
+    const char *named = strstr(last_line, "--memory ");
+    assert_non_null(named);
+    uint64_t mib = strtoull(named + strlen("--memory "), NULL, 10);
+    for (uint32_t percent = 40; percent <= 100; percent += 60) {
+        outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                            .percent = percent,
+                                            .memory_bytes = (mib + 8) << 20,
+                                            .loses_at = percent == 40 ? 15 : 0},
+                                 MOVES_TOKENS);
+        if (!gpu.in_pool) // a device of its own memory
+            break;
+        assert_true(gpu.taken > MOVES_TOKENS / 2);
     }
 }
 
@@ -275,12 +364,13 @@ static void test_overlap(void **state)
                                   .gpu_experts_percent = 50,
                                   .gpu_copies = true,
                                   .gpu_churns = true,
+                                  .gpu_staging = 2,
                                   .gpu_faults = &(stk_vk_faults){.unmapped = true}};
     stk_session_options session_options = {.context_tokens = 64, .trace_forwards = 1};
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
     uint32_t layers = stk_engine_model(engine)->layer_count;
-    bool experts = false, attention = false;
+    bool experts = false, attention = false, chosen = false;
     stk_session_set_timing(session, true);
     stk_span before[STK_PHASE_COUNT * 65];
     uint32_t before_count = 0;
@@ -302,12 +392,19 @@ static void test_overlap(void **state)
                 attention |= before[j].phase == STK_PHASE_ATTEND &&
                              overlap(gpu[i].begin_ns, gpu[i].end_ns, before[j].begin_ns,
                                      before[j].end_ns);
+        // what was chosen is copied from before its layer's attention until after it
+        for (uint32_t i = 0; i < gpu_count; i++)
+            for (uint32_t j = 0; gpu[i].kind == STK_GPU_SPAN_UPLOAD && j < cpu_count; j++)
+                chosen |= cpu[j].phase == STK_PHASE_ATTEND && cpu[j].layer == gpu[i].layer &&
+                          gpu[i].begin_ns > cpu[0].begin_ns && gpu[i].begin_ns < cpu[j].end_ns &&
+                          gpu[i].end_ns > cpu[j].end_ns;
         before_count = cpu_count;
         assert_true(cpu_count <= sizeof before / sizeof *before);
         memcpy(before, cpu, cpu_count * sizeof *cpu);
     }
     assert_true(experts);
     assert_true(attention);
+    assert_true(chosen);
     stk_session_close(&session);
     stk_engine_close(&engine);
 }
@@ -359,15 +456,13 @@ static void test_wrong_devices(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_share_changes_nothing),
-                                       cmocka_unit_test(test_moves_change_nothing),
-                                       cmocka_unit_test(test_memory_ends),
-                                       cmocka_unit_test(test_lost_at_submission),
-                                       cmocka_unit_test(test_budget_falls),
-                                       cmocka_unit_test(test_usage_chooses),
-                                       cmocka_unit_test(test_overlap),
-                                       cmocka_unit_test(test_missing_features),
-                                       cmocka_unit_test(test_wrong_devices)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_share_changes_nothing), cmocka_unit_test(test_moves_change_nothing),
+        cmocka_unit_test(test_copies_when_chosen),    cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_shared_slots),          cmocka_unit_test(test_memory_ends),
+        cmocka_unit_test(test_lost_at_submission),    cmocka_unit_test(test_budget_falls),
+        cmocka_unit_test(test_usage_chooses),         cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_missing_features),      cmocka_unit_test(test_wrong_devices)};
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
     uint32_t count = 0;
     if (stk_vk_devices(&test_log, infos, &count) != STK_OK)

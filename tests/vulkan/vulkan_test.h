@@ -3,6 +3,7 @@
 #define STK_TESTS_VULKAN_TEST_H
 
 #include "tests/kernel/kernel_test.h"
+#include "tests/vulkan/leaks.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -167,13 +168,6 @@ static inline int run_on_devices(int argc, char **argv, int (*run_round)(void))
             stk_vk_close(&vk);
         }
     return failed ? 1 : rounds ? 0 : 77;
-}
-
-// Mesa and the validation layer keep some memory until the end.
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libvulkan\nleak:libVkLayer\nleak:libLLVM\nleak:<unknown module>\n";
 }
 
 #endif
