@@ -184,6 +184,16 @@ part_usage()
         -n 1 "${logits[@]}" : -n 1 "$stoker" logits "$folder/other.gguf" --ids 1 -o "$folder/usage"
     refused "no model" 1 'rank 1 on .*: .*No such file' \
         -n 1 "${logits[@]}" : -n 1 "$stoker" logits "$folder/none.gguf" --ids 1 -o "$folder/usage"
+    # The library with MPI is not there, or is another one.
+    mkdir "$folder/moved"
+    cp "$stoker" "$folder/moved/stoker"
+    refused "no library" 1 'Open MPI started 2 processes, but libstoker-mpi.so is not beside' \
+        -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
+    [ "$(grep -c 'not beside' "$folder/log")" -eq 1 ] || fail "said more than once"
+    head -c 4096 /dev/zero >"$folder/moved/libstoker-mpi.so"
+    refused "a bad library" 1 'libstoker-mpi.so cannot be loaded: .*invalid ELF' \
+        -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
+    "$folder/moved/stoker" run "$model" -p a -n 1 >"$folder/out" 2>&1 || fail "alone without it"
     # The launcher's variables alone are not enough.
     "$stoker" run "$model" -p a -n 1 --split 3,5 >"$folder/out" 2>&1 || fail "alone with --split"
 }
