@@ -189,7 +189,8 @@ part_usage()
     cp "$stoker" "$folder/moved/stoker"
     refused "no library" 1 'Open MPI started 2 processes, but libstoker-mpi.so is not beside' \
         -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
-    [ "$(grep -c 'not beside' "$folder/log")" -eq 1 ] || fail "said more than once"
+    refused "no library there" 1 'rank 1 on .*: .*libstoker-mpi.so is not beside' \
+        -n 1 "${logits[@]}" : -n 1 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
     head -c 4096 /dev/zero >"$folder/moved/libstoker-mpi.so"
     refused "a bad library" 1 'libstoker-mpi.so cannot be loaded: .*invalid ELF' \
         -n 2 "$folder/moved/stoker" logits "$model" --ids 1 -o "$folder/usage"
