@@ -18,17 +18,18 @@ enum {
 // Of plain streaming, by the products of one row: each is over after a few MB and begins anew. The
 // head alone is long enough for that not to count.
 static const double DENSE_EFFICIENCY = 0.95;
-static const double FEW_EFFICIENCY = 0.35;  // of reads in runs, when a few rows take turns
-static const double DISK_EFFICIENCY = 1.12; // of 1 MiB reads, 8 at a time: ours are more at once
+static const double FEW_EFFICIENCY = 0.35; // of reads in runs, when a few rows take turns
+// Of 1 MiB reads, 8 at a time, by the store's shorter ones, twice as many at once.
+static const double DISK_EFFICIENCY = 1.07;
 static const double ATTEND_EFFICIENCY = 0.60;
 // Of the integer rates of one row and of many: attention computes in floats.
-static const double ATTEND_ONE_SHARE = 0.20, ATTEND_MANY_SHARE = 0.14;
+static const double ATTEND_ONE_SHARE = 0.27, ATTEND_MANY_SHARE = 0.14;
 // Of the rate of many rows from the cache: a prompt's activations come from farther away.
 static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
-static const double READ_BEGIN_S = 45e-6; // a worker's time to hand an expert's read to the system
+static const double READ_BEGIN_S = 32e-6; // a worker's time to hand an expert's read to the system
 static const double PAGES_BYTES_PER_S = 1.2e9; // taking fresh memory: the kernel clears it
 
 // Bytes per second that so many workers read from all nodes' memory together.
@@ -56,10 +57,19 @@ static double busy_workers(double pieces, uint32_t workers)
     return pieces < 1 ? 1 : pieces / rounds;
 }
 
-static double macs_per_s(const stk_plan_machine *m, double rows, double many_share)
+// Of one of so many busy workers: alone a core is often faster.
+static double core_rate(const stk_plan_machine *m, double alone, double together, double busy)
+{
+    double others = m->worker_max > 1 ? fmin((busy - 1) / (m->worker_max - 1), 1) : 1;
+    return fmax(alone, together) + others * (together - fmax(alone, together));
+}
+
+static double macs_per_s(const stk_plan_machine *m, double busy, double rows, double many_share)
 {
     // Unpacking a weight is paid once, multiplying per row.
-    double one = m->decode_macs_per_s, many = m->prefill_macs_per_s * many_share;
+    double one = core_rate(m, m->decode_alone_macs_per_s, m->decode_macs_per_s, busy);
+    double many = core_rate(m, m->prefill_alone_macs_per_s, m->prefill_macs_per_s, busy) *
+                  many_share;
     double per_mac = many >= one ? 1 / many + (1 / one - 1 / many) / (rows < 1 ? 1 : rows)
                                  : 1 / one;
     return 1 / per_mac;
@@ -78,7 +88,7 @@ static void add(const stk_cost_pass *c, stk_stage stage, work w)
     stk_plan_stage *s = &c->out->stages[stage];
     double busy = busy_workers(w.pieces, c->choices->worker_count);
     double by_bytes = w.bytes / (bandwidth(c->machine, busy, w.in_runs) * w.efficiency);
-    double by_macs = w.macs / (busy * macs_per_s(c->machine, w.rows, w.many_share));
+    double by_macs = w.macs / (busy * macs_per_s(c->machine, busy, w.rows, w.many_share));
     s->bytes = w.bytes;
     s->macs = w.macs;
     s->seconds = w.in_runs ? by_bytes + by_macs : fmax(by_bytes, by_macs);
@@ -203,9 +213,10 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     c->out->hit_rate = wanted > 0 ? 1 - missed / wanted : 1;
     if (!(missed > 0))
         return;
-    // One worker does it, between router and attention, while the others wait for it.
-    c->out->stages[STK_STAGE_ATTEND].seconds += missed * READ_BEGIN_S;
-    compute += missed * READ_BEGIN_S;
+    // One worker does it, between router and attention, of which the others take more meanwhile.
+    double begin_s = missed * READ_BEGIN_S / c->choices->worker_count;
+    c->out->stages[STK_STAGE_ATTEND].seconds += begin_s;
+    compute += begin_s;
     uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
     depth = depth > STK_PLAN_GUESS_MAX ? STK_PLAN_GUESS_MAX : depth;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);

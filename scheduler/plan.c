@@ -374,6 +374,8 @@ static double seconds_with(const search *s, stk_limit_kind twice)
     double compute = twice == STK_LIMIT_COMPUTE ? 2 : 1;
     m.decode_macs_per_s *= compute;
     m.prefill_macs_per_s *= compute;
+    m.decode_alone_macs_per_s *= compute;
+    m.prefill_alone_macs_per_s *= compute;
     m.barrier_s /= twice == STK_LIMIT_BARRIERS ? 2 : 1;
     m.disk_bytes_per_s *= twice == STK_LIMIT_DISK ? 2 : 1;
     m.disk_latency_s /= twice == STK_LIMIT_DISK ? 2 : 1;

@@ -52,9 +52,10 @@ typedef struct stk_plan_machine {
     uint64_t memory_hard_bytes;      // nobody gets more: cgroup limit or all there is; 0: none
     double decode_macs_per_s;        // of one core: int8 multiply-adds, one row at a time
     double prefill_macs_per_s;       // the same, many rows
-    double barrier_s;                // for all workers to meet
-    double disk_bytes_per_s;         // large random reads
-    double disk_latency_s;           // of one small read
+    double decode_alone_macs_per_s, prefill_alone_macs_per_s; // while the others rest; 0: the same
+    double barrier_s;                                         // for all workers to meet
+    double disk_bytes_per_s;                                  // large random reads
+    double disk_latency_s;                                    // of one small read
     stk_plan_gpu gpus[STK_PLAN_GPUS_MAX];
     uint32_t gpu_count;
     double link_bytes_per_s, link_latency_s; // between ranks

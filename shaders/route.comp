@@ -45,6 +45,8 @@ void main()
     uint id = gl_LocalInvocationID.x, row = gl_WorkGroupID.x;
     for (uint e = id; e < experts; e += 64)
         values[e] = logits.f[row * stride + e];
+    if (id < used)
+        chosen[id] = id; // all are written again, unless a device compares NaNs in its own way
     barrier();
     for (uint e = id; e < experts; e += 64) {
         uint rank = 0;

@@ -64,6 +64,9 @@ def check_layers(r):
     own, other = (sum(n[k] for n in r["nodes"]) for k in ("own_bytes", "other_bytes"))
     check(own > 0 and close(r["node_own_fraction"], own / (own + other)), "bytes by node")
     check(other == 0 if len(r["nodes"]) == 1 else own >= 0.95 * (own + other), "bytes read afar")
+    speeds = [n["bandwidth_bytes_per_s"] for n in r["nodes"]]
+    check(all(s > 0 for s in speeds), "a node without bandwidth")
+    check(len(speeds) > 1 or close(speeds[0], r["bandwidth_bytes_per_s"]), "bandwidth of one node")
     check(outside["busy_us"]["head"] > 0, "no time for the head")
 
 

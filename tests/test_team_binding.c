@@ -42,6 +42,15 @@ static void test_second_team(void **state)
     assert_int_equal(open_and_close(0), count > 2 ? 2 : count);
     assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
     assert_int_equal(CPU_COUNT(&after), 1);
+    // On another worker's core for a while.
+    cpu_set_t away, back;
+    stk_team_move_opener(team, 1);
+    assert_int_equal(sched_getaffinity(0, sizeof away, &away), 0);
+    assert_int_equal(CPU_COUNT(&away), 1);
+    assert_false(CPU_EQUAL(&away, &after));
+    stk_team_move_opener(team, 0);
+    assert_int_equal(sched_getaffinity(0, sizeof back, &back), 0);
+    assert_true(CPU_EQUAL(&back, &after));
     stk_team_close(&team);
 
     assert_true(stk_cores_bind(cores, 1));

@@ -1,5 +1,6 @@
 stk_test(topology SOURCES test_topology.c LINK stk_topology)
 target_compile_definitions(test_topology PRIVATE STK_TOPOLOGIES="${CMAKE_CURRENT_SOURCE_DIR}/data/topology")
+stk_test(pci_node SOURCES test_pci_node.c fake_root.c LINK stk_topology)
 stk_test(limits SOURCES test_limits.c fake_root.c LINK stk_topology)
 # One thread, and it forbids the address space that ThreadSanitizer lives in.
 set_property(TEST limits PROPERTY LABELS single)

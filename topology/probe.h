@@ -55,7 +55,7 @@ typedef struct stk_probe_disk_options {
                                // temporary file is written and removed
     uint64_t file_bytes_max;   // of the temporary file; 0: 256 MiB; never over an eighth of the
                                // free space
-    uint32_t milliseconds_max; // per pattern, of four; 0: 1000
+    uint32_t milliseconds_max; // per pattern, of four, three runs together; 0: 1000
     bool no_uring;             // use threads even where io_uring works
     bool is_quick;             // random 1 MiB and single 4 KiB reads only; the others stay 0
 } stk_probe_disk_options;

@@ -1,8 +1,7 @@
 // cpu/x86/dense_panel.h: dense products, a group's sixteen rows in the lanes of registers.
 //
-// Included after a dot_*.h. One token streams the weights once and keeps the law's eight
-// accumulators in registers; several are taken as panels (panel.h), whose accumulators are
-// a[block mod 8][token][row].
+// Included after a dot_*.h. One token streams the weights; several are taken as panels (panel.h),
+// whose accumulators are a[block mod 8][token][row].
 #include "cpu/ref/ref.h"
 #include "cpu/x86/panel.h"
 #include "cpu/x86/x16.h"
@@ -34,52 +33,41 @@ typedef struct product {
 static const product q4_0 = {&x16_q4_0, 8, load_q4_0, dot_nibbles};
 static const product q8_0 = {&x16_q8_0, BYTES_BIAS, load_q8_0, dot_bytes};
 
-// Rows [row, row+LANES) of a group with one token. The first of them bring the lines for all.
-static inline __attribute__((always_inline)) void dot_one(const uint8_t *group, const product *p,
-                                                          uint32_t row, uint32_t blocks,
-                                                          const stk_act *act, float *y)
+// y[LANES] = the halving tree of eight accumulators, `stride` floats apart.
+static inline void halve8(const float *a, size_t stride, float *y)
 {
-    __m256 a[8];
-    for (int i = 0; i < 8; i++)
-        a[i] = _mm256_set1_ps(0);
-    for (uint32_t b = 0; b < blocks; b += 8) {
-#pragma GCC unroll 8
-        for (uint32_t i = 0; i < 8; i++) {
-            if (b + i >= blocks)
-                break;
-            __m256i w[8];
-            const uint8_t *pair = x16_pair(group, p->type, b + i);
-            const uint8_t *values = x16_values(pair, p->type, i);
-            if (row == 0)
-                x16_prefetch(pair, p->type, i);
-            p->load(values + 4 * row, w);
-            __m256i sum = p->dot(w, act->q + 32 * (size_t)(b + i),
-                                 _mm256_set1_epi32(p->bias ? -p->bias * act->sum[b + i] : 0));
-            __m256 dw = load_halves(x16_scales(pair, i) + 2 * row);
-            __m256 scale = _mm256_mul_ps(dw, _mm256_set1_ps(act->d[b + i]));
-            a[i] = _mm256_add_ps(a[i], _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale));
-        }
-    }
+    __m256 s[8];
+    for (size_t i = 0; i < 8; i++)
+        s[i] = _mm256_load_ps(a + i * stride);
     for (int n = 4; n >= 1; n /= 2)
         for (int i = 0; i < n; i++)
-            a[i] = _mm256_add_ps(a[i], a[i + n]);
-    _mm256_storeu_ps(y, a[0]);
+            s[i] = _mm256_add_ps(s[i], s[i + n]);
+    _mm256_storeu_ps(y, s[0]);
 }
 
-// y[token][16] = the halving tree of a[8][token][16].
-static inline void add_up(const panel *x, float (*a)[PANEL_TOKENS_MAX * X16_ROWS], float *y,
-                          size_t y_stride)
+// Sixteen rows with one token. The accumulators a[block mod 8][row] lie in memory: two passes with
+// registers would read the weights in the first only and leave memory idle in the second.
+static inline __attribute__((always_inline)) void
+dot_one(const uint8_t *group, const product *p, uint32_t blocks, const stk_act *act, float *y)
 {
-    for (uint32_t t = 0; t < x->count; t++)
+    _Alignas(32) float a[8][X16_ROWS] = {{0}};
+    for (uint32_t b = 0; b < blocks; b++) {
+        const uint8_t *pair = x16_pair(group, p->type, b);
+        const uint8_t *values = x16_values(pair, p->type, b);
+        __m256i bias = _mm256_set1_epi32(p->bias ? -p->bias * act->sum[b] : 0);
+        __m256 d = _mm256_set1_ps(act->d[b]);
+        x16_prefetch(pair, p->type, b);
         for (uint32_t row = 0; row < X16_ROWS; row += LANES) {
-            __m256 s[8];
-            for (int i = 0; i < 8; i++)
-                s[i] = _mm256_load_ps(a[i] + X16_ROWS * t + row);
-            for (int n = 4; n >= 1; n /= 2)
-                for (int i = 0; i < n; i++)
-                    s[i] = _mm256_add_ps(s[i], s[i + n]);
-            _mm256_storeu_ps(y + t * y_stride + row, s[0]);
+            __m256i w[8];
+            p->load(values + 4 * row, w);
+            __m256i sum = p->dot(w, act->q + 32 * (size_t)b, bias);
+            __m256 scale = _mm256_mul_ps(load_halves(x16_scales(pair, b) + 2 * row), d);
+            __m256 *to = (__m256 *)(a[b % 8] + row);
+            *to = _mm256_add_ps(*to, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale));
         }
+    }
+    for (uint32_t row = 0; row < X16_ROWS; row += LANES)
+        halve8(&a[0][row], X16_ROWS, y + row);
 }
 
 // Sixteen rows with every token of a panel.
@@ -100,7 +88,9 @@ static inline __attribute__((always_inline)) void multiply_group(const uint8_t *
                             a[b % 8] + row, X16_ROWS);
         }
     }
-    add_up(x, a, y, y_stride);
+    for (uint32_t t = 0; t < x->count; t++)
+        for (uint32_t row = 0; row < X16_ROWS; row += LANES)
+            halve8(&a[0][X16_ROWS * t + row], PANEL_TOKENS_MAX * X16_ROWS, y + t * y_stride + row);
 }
 
 static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const product *p,
@@ -121,8 +111,7 @@ static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, co
             if (n > 1)
                 multiply_group(group, p, blocks, &x, to, y_stride);
             else
-                for (uint32_t r = 0; r < X16_ROWS; r += LANES)
-                    dot_one(group, p, r, blocks, acts + at, to + r);
+                dot_one(group, p, blocks, acts + at, to);
         }
     }
 }

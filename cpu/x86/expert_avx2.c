@@ -18,10 +18,8 @@ static inline __m256i dot_two_blocks(const uint8_t *nibbles, const int8_t *q)
 {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
     __m256i raw = _mm256_loadu_si256((const __m256i *)nibbles);
-    __m256i x0 = _mm256_loadu_si256((const __m256i *)q);
-    __m256i x1 = _mm256_loadu_si256((const __m256i *)(q + 32));
-    __m256i lo = _mm256_permute2x128_si256(x0, x1, 0x20);
-    __m256i hi = _mm256_permute2x128_si256(x0, x1, 0x31);
+    const __m128i *x = (const __m128i *)q;
+    __m256i lo = _mm256_loadu2_m128i(x + 2, x), hi = _mm256_loadu2_m128i(x + 3, x + 1);
     __m256i sum = _mm256_maddubs_epi16(_mm256_and_si256(raw, low), lo);
     raw = _mm256_and_si256(_mm256_srli_epi16(raw, 4), low);
     return _mm256_madd_epi16(_mm256_add_epi16(sum, _mm256_maddubs_epi16(raw, hi)), one);
@@ -48,6 +46,23 @@ static inline __m256i dot_blocks(const uint8_t *row, uint32_t b, uint32_t blocks
     return b < blocks ? dot_one_block(p, q) : _mm256_setzero_si256();
 }
 
+// Scales and sums of fewer than eight blocks, filled up with zeros.
+typedef struct last_blocks {
+    uint8_t halves[16];
+    float d[8];
+    int32_t sum[8];
+} last_blocks;
+
+static inline last_blocks last_blocks_of(const uint8_t *halves, const float *d, const int32_t *sum,
+                                         uint32_t count)
+{
+    last_blocks last = {{0}, {0}, {0}};
+    memcpy(last.halves, halves, 2 * count);
+    memcpy(last.d, d, 4 * count);
+    memcpy(last.sum, sum, 4 * count);
+    return last;
+}
+
 static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
 {
     // quad_sums of the block pairs 0,1 / 2,3 / 4,5 / 6,7 gives {0,2,4,6} and {1,3,5,7}.
@@ -58,13 +73,14 @@ static float dot_row(const uint8_t *row, uint32_t blocks, const stk_act *act)
             dot_blocks(row, b, blocks, act), dot_blocks(row, b + 2, blocks, act),
             dot_blocks(row, b + 4, blocks, act), dot_blocks(row, b + 6, blocks, act));
         isum = _mm256_permutevar8x32_epi32(isum, order);
-        uint16_t halves[8] = {0};
-        float d[8] = {0};
-        int32_t sum[8] = {0};
-        uint32_t n = blocks - b < 8 ? blocks - b : 8;
-        memcpy(halves, row + 16 * (size_t)blocks + 2 * (size_t)b, 2 * n);
-        memcpy(d, act->d + b, 4 * n);
-        memcpy(sum, act->sum + b, 4 * n);
+        const uint8_t *halves = row + 16 * (size_t)blocks + 2 * (size_t)b;
+        const float *d = act->d + b;
+        const int32_t *sum = act->sum + b;
+        last_blocks last;
+        if (blocks - b < 8) {
+            last = last_blocks_of(halves, d, sum, blocks - b);
+            halves = last.halves, d = last.d, sum = last.sum;
+        }
         __m256 dw = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)halves));
         __m256 scale = _mm256_mul_ps(dw, _mm256_loadu_ps(d));
         __m256i bias = _mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)sum), 3);

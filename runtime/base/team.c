@@ -295,6 +295,12 @@ stk_status stk_team_open(const stk_team_options *options, stk_team **out)
     return STK_OK;
 }
 
+void stk_team_move_opener(stk_team *team, uint32_t worker)
+{
+    if (team->pin)
+        stk_nodes_bind(team->nodes, worker);
+}
+
 void stk_team_close(stk_team **team_pointer)
 {
     stk_team *team = *team_pointer;

@@ -43,6 +43,9 @@ void stk_team_close(stk_team **team);
 uint32_t stk_team_worker_count(const stk_team *team);
 // The memory nodes of its workers; borrowed.
 stk_nodes *stk_team_nodes(const stk_team *team);
+// The opener's thread, worker 0, goes to another worker's core until it is sent back to its own
+// (worker 0). Where the team does not pin, nothing happens. Not while the team runs.
+void stk_team_move_opener(stk_team *team, uint32_t worker);
 
 // Runs job(worker, argument) on every worker at once; returns when all have returned.
 void stk_team_run(stk_team *team, stk_team_job job, void *argument);

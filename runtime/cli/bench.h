@@ -26,6 +26,13 @@ double stk_bench_samples_median(const stk_bench_samples *samples);    // 0 when 
 double stk_bench_samples_min(const stk_bench_samples *samples);
 double stk_bench_samples_max(const stk_bench_samples *samples);
 
+// Bytes/s of streaming reads: of all threads, and of each memory node by its own threads while the
+// others read theirs.
+typedef struct stk_bench_bandwidths {
+    stk_bench_samples all, nodes[STK_NODES_MAX];
+    uint32_t node_count;
+} stk_bench_bandwidths;
+
 typedef struct stk_bench_machine {
     char cpu[128], date[32]; // UTC, ISO 8601
     const char *commit, *version;
@@ -57,7 +64,7 @@ typedef struct stk_bench_result {
     bool fits_cache; // the whole model: then memory is not what it reads
     double bytes[STK_COMPONENT_COUNT], bytes_per_token; // per token
     double operations_per_token;
-    stk_bench_samples bandwidth; // bytes/s, before and after
+    stk_bench_bandwidths bandwidth; // before and after
     double roofline_fraction;
     double wait_fraction; // of worker 0's time, at barriers
     const char *limit;    // "bandwidth", "cache", "disk", "barriers" or "compute"
@@ -124,10 +131,14 @@ void stk_bench_write_csv(const stk_bench_report *report, FILE *to);
 bool stk_bench_write_json(const stk_bench_report *report, FILE *to);
 void stk_bench_write_html(const stk_bench_report *report, FILE *to);
 
-// Reads `bytes` of memory with `threads` threads, `passes` times, and adds the bytes/s of each.
-// STK_NO_MEMORY. Takes and returns the memory.
-STK_CHECKED stk_status stk_bench_bandwidth(uint32_t threads, uint64_t bytes, uint32_t passes,
-                                           const stk_log *log, stk_bench_samples *samples);
+// Reads `bytes` of memory with `threads` threads, `passes` times, and adds the samples of each.
+// node_count as in stk_nodes_options: every thread reads its own node's share. STK_NO_MEMORY. Takes
+// and returns the memory.
+STK_CHECKED stk_status stk_bench_bandwidth(uint32_t threads, uint32_t node_count, uint64_t bytes,
+                                           uint32_t passes, const stk_log *log,
+                                           stk_bench_bandwidths *out);
+// Adds the samples of `from` to *to.
+void stk_bench_bandwidths_merge(stk_bench_bandwidths *to, const stk_bench_bandwidths *from);
 // The size to read: larger than the last-level cache, as far as memory allows.
 uint64_t stk_bench_bandwidth_bytes(const stk_bench_machine *machine);
 
@@ -147,7 +158,7 @@ typedef struct stk_bench_run {
     struct stk_sampler *sampler; // NULL: rows are not drawn
     double load_s;
     uint64_t load_peak_bytes, bandwidth_bytes;
-    stk_bench_samples bandwidth; // taken after the last point, which is before the next
+    stk_bench_bandwidths bandwidth; // taken after the last point, which is before the next
 } stk_bench_run;
 
 // Measures one point: fills *result, whose arrays the caller frees even on failure.

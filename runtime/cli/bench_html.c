@@ -59,10 +59,10 @@ static void write_results(const stk_bench_report *report, FILE *to)
                 "<td>%.1f %%</td><td>%.1f %%</td><td>%.0f</td><td>%s%s</td></tr>\n",
                 r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, speed,
                 stk_bench_samples_min(&r->tokens_per_s), stk_bench_samples_max(&r->tokens_per_s),
-                first, r->bytes_per_token * 1e-6, stk_bench_samples_median(&r->bandwidth) * 1e-9,
-                100 * r->roofline_fraction, r->operations_per_token * speed * 1e-9,
-                100 * r->wait_fraction, 100 * r->active_fraction,
-                (double)r->peak_rss_bytes / 0x1p20, r->limit,
+                first, r->bytes_per_token * 1e-6,
+                stk_bench_samples_median(&r->bandwidth.all) * 1e-9, 100 * r->roofline_fraction,
+                r->operations_per_token * speed * 1e-9, 100 * r->wait_fraction,
+                100 * r->active_fraction, (double)r->peak_rss_bytes / 0x1p20, r->limit,
                 stk_bench_is_noisy(report, r) ? ", noisy" : "");
     }
     fputs("</table></div>\n", to);

@@ -56,14 +56,16 @@ static json_t *json_layers(const stk_bench_result *r)
     return array;
 }
 
-// Bytes of experts by the memory node that holds them.
+// Bytes of experts by the memory node that holds them, and how fast its own threads read it.
 static json_t *json_nodes(const stk_bench_result *r)
 {
     json_t *array = json_array();
     for (uint32_t i = 0; i < r->node_count; i++)
-        json_array_append_new(array, json_pack("{s:o, s:o}", "own_bytes",
+        json_array_append_new(array, json_pack("{s:o, s:o, s:f}", "own_bytes",
                                                json_bytes(r->nodes[i].own_bytes), "other_bytes",
-                                               json_bytes(r->nodes[i].other_bytes)));
+                                               json_bytes(r->nodes[i].other_bytes),
+                                               "bandwidth_bytes_per_s",
+                                               stk_bench_samples_median(&r->bandwidth.nodes[i])));
     return array;
 }
 
@@ -109,12 +111,12 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
         json_bytes(r->weight_bytes), "peak_rss_bytes", json_bytes(r->peak_rss_bytes));
     json_t *more = json_pack(
         "{s:f, s:o, s:f, s:s, s:f, s:b, s:f, s:f, s:{s:f, s:f, s:f}, s:o}", "bandwidth_bytes_per_s",
-        stk_bench_samples_median(&r->bandwidth), "bandwidth_samples", json_samples(&r->bandwidth),
-        "roofline_fraction", r->roofline_fraction, "limit", r->limit, "wait_fraction",
-        r->wait_fraction, "noisy", (int)stk_bench_is_noisy(report, r), "load_s", r->load_s,
-        "active_fraction", r->active_fraction, "expert_skew", "hottest_rate", skew.hottest_rate,
-        "rare_fraction", skew.rare_fraction, "half_fraction", skew.half_fraction, "layers",
-        json_layers(r));
+        stk_bench_samples_median(&r->bandwidth.all), "bandwidth_samples",
+        json_samples(&r->bandwidth.all), "roofline_fraction", r->roofline_fraction, "limit",
+        r->limit, "wait_fraction", r->wait_fraction, "noisy", (int)stk_bench_is_noisy(report, r),
+        "load_s", r->load_s, "active_fraction", r->active_fraction, "expert_skew", "hottest_rate",
+        skew.hottest_rate, "rare_fraction", skew.rare_fraction, "half_fraction", skew.half_fraction,
+        "layers", json_layers(r));
     json_t *store = json_pack("{s:o, s:f, s:f, s:f}", "memory_limit_bytes",
                               json_bytes(r->memory_limit_bytes), "hit_rate", r->hit_rate,
                               "disk_bytes_per_token", r->disk_bytes_per_token, "stall_s_per_token",

@@ -272,9 +272,9 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
 
 static stk_status measure_bandwidth(stk_bench_run *run)
 {
-    run->bandwidth.count = 0;
-    return stk_bench_bandwidth(run->threads, run->bandwidth_bytes, BANDWIDTH_PASSES, run->log,
-                               &run->bandwidth);
+    memset(&run->bandwidth, 0, sizeof run->bandwidth);
+    return stk_bench_bandwidth(run->threads, stk_engine_node_count(run->model.engine),
+                               run->bandwidth_bytes, BANDWIDTH_PASSES, run->log, &run->bandwidth);
 }
 
 static const char *limit_of(const stk_bench_result *r)
@@ -300,7 +300,7 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
     r->batch_rows = stk_session_batch_rows_max(run->session);
     r->weight_bytes = stk_engine_weight_bytes(run->model.engine);
     stk_status status = take_arrays(run, r);
-    if (status == STK_OK && run->bandwidth.count == 0)
+    if (status == STK_OK && run->bandwidth.all.count == 0)
         status = measure_bandwidth(run);
     r->bandwidth = run->bandwidth;
     if (status == STK_OK)
@@ -310,9 +310,8 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
         r->peak_rss_bytes = run->load_peak_bytes;
     if (status == STK_OK)
         status = measure_bandwidth(run);
-    for (uint32_t i = 0; i < run->bandwidth.count; i++)
-        stk_bench_samples_add(&r->bandwidth, run->bandwidth.values[i]);
-    double bandwidth = stk_bench_samples_median(&r->bandwidth);
+    stk_bench_bandwidths_merge(&r->bandwidth, &run->bandwidth);
+    double bandwidth = stk_bench_samples_median(&r->bandwidth.all);
     if (bandwidth > 0)
         r->roofline_fraction = r->bytes_per_token * stk_bench_samples_median(&r->tokens_per_s) /
                                bandwidth;

@@ -20,6 +20,20 @@ void stk_bench_samples_add(stk_bench_samples *s, double value)
         s->values[s->count++] = value;
 }
 
+static void add_all(stk_bench_samples *to, const stk_bench_samples *from)
+{
+    for (uint32_t i = 0; i < from->count; i++)
+        stk_bench_samples_add(to, from->values[i]);
+}
+
+void stk_bench_bandwidths_merge(stk_bench_bandwidths *to, const stk_bench_bandwidths *from)
+{
+    to->node_count = from->node_count;
+    add_all(&to->all, &from->all);
+    for (uint32_t n = 0; n < from->node_count; n++)
+        add_all(&to->nodes[n], &from->nodes[n]);
+}
+
 double stk_bench_samples_median(const stk_bench_samples *s)
 {
     double sorted[sizeof s->values / sizeof *s->values];
@@ -80,8 +94,8 @@ bool stk_bench_is_noisy(const stk_bench_report *report, const stk_bench_result *
 {
     double cores = report->machine.cores ? report->machine.cores : 1;
     return report->machine.load_average > cores / 2 ||
-           stk_bench_samples_max(&r->bandwidth) >
-               NOISY_SPREAD * stk_bench_samples_min(&r->bandwidth);
+           stk_bench_samples_max(&r->bandwidth.all) >
+               NOISY_SPREAD * stk_bench_samples_min(&r->bandwidth.all);
 }
 
 void stk_bench_report_free(stk_bench_report *report)

@@ -29,9 +29,24 @@ static void write_speeds(const stk_bench_report *report, FILE *to)
         fprintf(to, "%-7s %6u %6u %4u %9s %10.2f %8.2f ..%7.2f %10.3f %7.2f %8.1f%% %6.1f  %s%s\n",
                 r->is_prompt ? "prompt" : "decode", r->tokens, r->depth, r->threads, memory, speed,
                 stk_bench_samples_min(&r->tokens_per_s), stk_bench_samples_max(&r->tokens_per_s),
-                r->bytes_per_token * 1e-6, stk_bench_samples_median(&r->bandwidth) * 1e-9,
+                r->bytes_per_token * 1e-6, stk_bench_samples_median(&r->bandwidth.all) * 1e-9,
                 100 * r->roofline_fraction, r->operations_per_token * speed * 1e-9, r->limit,
                 stk_bench_is_noisy(report, r) ? " (noisy)" : "");
+    }
+}
+
+// Only with several memory nodes.
+static void write_nodes(const stk_bench_report *report, FILE *to)
+{
+    for (uint32_t i = 0; i < report->count; i++) {
+        const stk_bench_result *r = &report->results[i];
+        if (r->bandwidth.node_count < 2)
+            continue;
+        fprintf(to, "%-7s %6u  memory nodes read by their own threads, GB/s:",
+                r->is_prompt ? "prompt" : "decode", r->depth);
+        for (uint32_t n = 0; n < r->bandwidth.node_count; n++)
+            fprintf(to, " %.2f", stk_bench_samples_median(&r->bandwidth.nodes[n]) * 1e-9);
+        fputc('\n', to);
     }
 }
 
@@ -176,6 +191,7 @@ void stk_bench_write_table(const stk_bench_report *report, FILE *to)
 {
     write_machine(report, to);
     write_speeds(report, to);
+    write_nodes(report, to);
     if (report->count > 0) {
         write_bytes(report, to);
         write_rest(report, to);
@@ -229,10 +245,13 @@ static void write_row(const stk_bench_report *report, const stk_bench_result *r,
         fprintf(to, ",%.0f", r->bytes[c]);
     stk_bench_skew skew = stk_bench_skew_of(r);
     fprintf(to, ",%.0f,%.0f,%.4f,%.4f,%s,%.4f,%.4f,%.4f,", r->operations_per_token,
-            stk_bench_samples_median(&r->bandwidth), r->roofline_fraction, r->wait_fraction,
+            stk_bench_samples_median(&r->bandwidth.all), r->roofline_fraction, r->wait_fraction,
             r->limit, r->active_fraction, skew.hottest_rate, skew.rare_fraction);
-    fprintf(to, "%llu,%.4f,%.0f,%.6f,%u\n", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
+    fprintf(to, "%llu,%.4f,%.0f,%.6f,%u,", (unsigned long long)r->memory_limit_bytes, r->hit_rate,
             r->disk_bytes_per_token, r->stall_s_per_token, r->sequences);
+    for (uint32_t n = 0; n < r->bandwidth.node_count; n++) // a list in one column
+        fprintf(to, "%s%.0f", n ? " " : "", stk_bench_samples_median(&r->bandwidth.nodes[n]));
+    fputc('\n', to);
 }
 
 void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
@@ -245,7 +264,7 @@ void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
         fprintf(to, ",bytes_%s", stk_component_name((stk_component)c));
     fputs(",operations_per_token,bandwidth_bytes_per_s,roofline_fraction,wait_fraction,limit,"
           "active_fraction,hottest_expert_rate,rare_expert_fraction,memory_limit_bytes,hit_rate,"
-          "disk_bytes_per_token,stall_s_per_token,sequences\n",
+          "disk_bytes_per_token,stall_s_per_token,sequences,node_bandwidths_bytes_per_s\n",
           to);
     for (uint32_t i = 0; i < report->count; i++)
         write_row(report, &report->results[i], to);

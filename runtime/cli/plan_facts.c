@@ -94,6 +94,8 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
         m->decode_macs_per_s = results->decode_rate.all_per_s / results->decode_rate.thread_count;
         m->prefill_macs_per_s = results->prefill_rate.all_per_s /
                                 results->prefill_rate.thread_count;
+        m->decode_alone_macs_per_s = results->decode_rate.one_thread_per_s;
+        m->prefill_alone_macs_per_s = results->prefill_rate.one_thread_per_s;
         out->measured_at = results->measured_at;
     }
     m->barrier_s = BARRIER_S + BARRIER_WORKER_S * m->worker_max;

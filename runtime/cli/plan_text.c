@@ -141,9 +141,11 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     if (p->choices.gpu_layers)
         snprintf(value, sizeof value, "last %" PRIu32 " layers on %.30s", p->choices.gpu_layers,
                  gpu);
-    print_value("attention", value, source_of(s, "gpu-layers", alone, source), explains);
+    print_value("attention", value,
+                p->gpu_count ? source_of(s, "gpu-layers", alone, source) : alone, explains);
     snprintf(value, sizeof value, "%.60s", p->choices.gpu_head ? gpu : "CPU");
-    print_value("head", value, source_of(s, "gpu-head", alone, source), explains);
+    print_value("head", value, p->gpu_count ? source_of(s, "gpu-head", alone, source) : alone,
+                explains);
     for (uint32_t r = 0; r < p->rank_count && p->rank_count > 1; r++)
         printf("rank %-5" PRIu32 " layers %" PRIu32 " to %" PRIu32 "\n", r, p->ranks[r].first,
                p->ranks[r].first + p->ranks[r].count - 1);

@@ -27,8 +27,8 @@ typedef struct stk_cluster_options {
 } stk_cluster_options;
 
 // Meets the other ranks. *out stays NULL where no launcher started several processes. STK_INVALID:
-// too many ranks, or of different versions; STK_UNSUPPORTED: started by a launcher, but built
-// without MPI, or MPI without threads. All are logged.
+// too many ranks, or of different versions; STK_UNSUPPORTED: started by a launcher, but the library
+// that holds MPI is not there or does not load, or MPI without threads. All are logged.
 STK_CHECKED stk_status stk_cluster_open(const stk_cluster_options *options, stk_cluster **out);
 // Waits for nobody's messages; every rank must call it. Sets *cluster to NULL; NULL is allowed.
 void stk_cluster_close(stk_cluster **cluster);

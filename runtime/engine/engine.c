@@ -115,8 +115,10 @@ static stk_status open_gpu(stk_engine *engine, const stk_engine_options *options
     if (engine->device)
         status = stk_heat_open(engine->usage_path, engine->model.layer_count,
                                engine->model.expert_count, engine->log, &engine->heat);
+    stk_gpu_device_go_near(engine->device, engine->team);
     if (status == STK_OK)
         status = stk_gpu_open(engine, options, &engine->gpu);
+    stk_gpu_device_come_back(engine->device, engine->team);
     bool may_do_without = options->device && strcmp(options->device, "auto") == 0;
     if (status != STK_UNSUPPORTED || !may_do_without)
         return status;

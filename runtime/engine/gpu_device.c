@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "topology/pci_node.h"
+
 struct stk_gpu_device {
     const stk_log *log;
     stk_vk *vk;
@@ -88,6 +90,27 @@ stk_vk *stk_gpu_device_vk(const stk_gpu_device *device)
 const char *stk_gpu_device_name(const stk_gpu_device *device)
 {
     return device ? stk_vk_info(device->vk)->name : "none";
+}
+
+void stk_gpu_device_go_near(const stk_gpu_device *device, stk_team *team)
+{
+    uint32_t count;
+    const stk_node *nodes = stk_nodes_list(stk_team_nodes(team), &count);
+    int near = device && count > 1 ? stk_pci_node("", stk_vk_info(device->vk)->pci) : -1;
+    for (uint32_t i = 0; i < count && near >= 0; i++)
+        if (nodes[i].os_index == (uint32_t)near) {
+            stk_debug(device->log, "%s hangs off node %u", stk_gpu_device_name(device), i);
+            stk_team_move_opener(team, nodes[i].worker_first);
+            return;
+        }
+}
+
+void stk_gpu_device_come_back(const stk_gpu_device *device, stk_team *team)
+{
+    uint32_t count;
+    (void)stk_nodes_list(stk_team_nodes(team), &count);
+    if (device && count > 1)
+        stk_team_move_opener(team, 0);
 }
 
 bool stk_gpu_device_is_lost(const stk_gpu_device *device)

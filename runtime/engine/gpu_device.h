@@ -5,6 +5,7 @@
 #ifndef STK_ENGINE_GPU_DEVICE_H
 #define STK_ENGINE_GPU_DEVICE_H
 
+#include "base/team.h"
 #include "engine/engine.h"
 #include "vulkan/device.h"
 
@@ -20,6 +21,12 @@ void stk_gpu_device_close(stk_gpu_device **device);
 
 stk_vk *stk_gpu_device_vk(const stk_gpu_device *device);
 const char *stk_gpu_device_name(const stk_gpu_device *device); // "none" for NULL
+
+// Where the team has several memory nodes: the caller, its opener, goes to the node that the device
+// hangs off, or back. What the driver takes of the host's memory meanwhile, and what is copied, is
+// the better for it; nothing else depends on it. NULL is allowed.
+void stk_gpu_device_go_near(const stk_gpu_device *device, stk_team *team);
+void stk_gpu_device_come_back(const stk_gpu_device *device, stk_team *team);
 
 bool stk_gpu_device_is_lost(const stk_gpu_device *device); // NULL: false
 // Says so once; the CPU goes on alone.

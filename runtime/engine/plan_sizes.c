@@ -20,7 +20,7 @@ enum { USAGE_TOKENS_HALF = 64 }; // a record of so many tokens counts as much as
 // Neurons of a chosen expert whose gate is positive when decoding (report, figure 6).
 static const double ACTIVE_FRACTION = 0.4;
 // What guesses find, measured on the bundled model and the 4B shape (docs/scheduler.md).
-static const double RECALL_NEXT = 0.85, RECALL_MOST = 0.96, WASTE_PER_LAYER = 0.02;
+static const double RECALL_NEXT = 0.85, RECALL_MOST = 0.96, WASTE_PER_LAYER = 0.006;
 
 static stk_status session_bytes(stk_engine *engine, const stk_session_options *wanted,
                                 uint32_t rows, uint32_t workers, uint64_t *out, uint64_t *least)

@@ -27,7 +27,7 @@ typedef struct setting {
     const char *device;
     uint32_t percent;
     bool copies, churns;
-    uint32_t staging;
+    uint32_t staging, nodes; // nodes 0: the machine's
     uint64_t memory_bytes;
     uint32_t loses_at; // the device is lost before this token; 0: never
     stk_vk_faults faults;
@@ -77,7 +77,8 @@ static outcome generate(const setting *set, uint32_t count)
     outcome o = {.count = count};
     stk_engine_options options = {.model_path = STK_MODELS "/stories-q4_0.gguf",
                                   .log = &test_log,
-                                  .thread_count = 1,
+                                  .thread_count = set->nodes ? set->nodes : 1,
+                                  .node_count = set->nodes,
                                   .ignores_usage = true,
                                   .device = set->device,
                                   .gpu_experts_percent = set->percent,
@@ -189,6 +190,22 @@ static void test_copies_when_chosen(void **state)
     expect_cpu(
         &(setting){.device = "vulkan", .percent = 30, .copies = true, .staging = 3, .loses_at = 3},
         8);
+}
+
+// Memory nodes keep their experts in slots of their own; a device gets copies all the same.
+static void test_nodes(void **state)
+{
+    (void)state;
+    outcome gpu = expect_cpu(&(setting){.device = "vulkan",
+                                        .percent = 40,
+                                        .copies = true,
+                                        .churns = true,
+                                        .staging = 2,
+                                        .nodes = 2,
+                                        .faults = {.unmapped = true}},
+                             12);
+    assert_true(gpu.gpu_experts > 0 && gpu.taken > 0);
+    expect_cpu(&(setting){.device = "vulkan", .percent = 100, .nodes = 2}, 6);
 }
 
 // Memory is limited and the device shares it: it reads the slots of the store in place, which hold
@@ -439,17 +456,13 @@ static void test_wrong_devices(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_share_changes_nothing),
-                                       cmocka_unit_test(test_moves_change_nothing),
-                                       cmocka_unit_test(test_copies_when_chosen),
-                                       cmocka_unit_test(test_shared_slots),
-                                       cmocka_unit_test(test_memory_ends),
-                                       cmocka_unit_test(test_lost_at_submission),
-                                       cmocka_unit_test(test_budget_falls),
-                                       cmocka_unit_test(test_usage_chooses),
-                                       cmocka_unit_test(test_overlap),
-                                       cmocka_unit_test(test_missing_features),
-                                       cmocka_unit_test(test_wrong_devices)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_share_changes_nothing), cmocka_unit_test(test_moves_change_nothing),
+        cmocka_unit_test(test_copies_when_chosen),    cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_shared_slots),          cmocka_unit_test(test_memory_ends),
+        cmocka_unit_test(test_lost_at_submission),    cmocka_unit_test(test_budget_falls),
+        cmocka_unit_test(test_usage_chooses),         cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_missing_features),      cmocka_unit_test(test_wrong_devices)};
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
     uint32_t count = 0;
     if (stk_vk_devices(&test_log, infos, &count) != STK_OK)

@@ -2,20 +2,16 @@
 #ifndef STK_CLUSTER_MPI_CLUSTER_IMPL_H
 #define STK_CLUSTER_MPI_CLUSTER_IMPL_H
 
-#include "cluster/cluster.h"
+#include "cluster/plugin.h"
 
 #include <mpi.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { STK_CLUSTER_BUFFERS = 2 };
-
 struct stk_cluster {
+    stk_cluster_facts facts; // first
     const stk_log *log;
     MPI_Comm messages, pulses; // duplicates, so that neither sees the other's traffic
-    uint32_t rank, count, ranks_here;
-    char (*hosts)[STK_CLUSTER_HOST_BYTES];
-    uint32_t *turns; // [count]: ranks before it on its machine
 
     // Messages: slot i is in use while its request is not MPI_REQUEST_NULL.
     size_t message_bytes;
@@ -46,6 +42,24 @@ uint64_t stk_cluster_now_ns(void);
 void stk_cluster_check(stk_cluster *cluster, int code, const char *what);
 // Logs that the rank is gone and ends the job, this process included. Does not return.
 void stk_cluster_lose(stk_cluster *cluster, uint32_t rank, const char *why);
+
+// What plugin.c lists; see cluster/cluster.h.
+extern const stk_cluster_ops stk_cluster_mpi_ops;
+STK_CHECKED stk_status stk_mpi_open(const stk_cluster_options *options, const stk_launch *launch,
+                                    stk_cluster **out);
+void stk_mpi_close(stk_cluster **cluster);
+void stk_mpi_gather(stk_cluster *cluster, const void *mine, size_t bytes, void *all);
+void stk_mpi_share(stk_cluster *cluster, void *data, size_t bytes);
+STK_CHECKED stk_status stk_mpi_reserve(stk_cluster *cluster, size_t bytes);
+void *stk_mpi_send_begin(stk_cluster *cluster);
+void stk_mpi_send_end(stk_cluster *cluster, uint32_t to, size_t size);
+const void *stk_mpi_receive(stk_cluster *cluster, size_t *size);
+const void *stk_mpi_poll(stk_cluster *cluster, size_t *size);
+void stk_mpi_bulk_send(stk_cluster *cluster, uint32_t to, const void *data, size_t size);
+void stk_mpi_bulk_expect(stk_cluster *cluster, uint32_t slot, uint32_t from, void *data,
+                         size_t size);
+STK_CHECKED stk_status stk_mpi_bulk_arrived(stk_cluster *cluster, uint32_t slot, size_t size);
+void stk_mpi_bulk_forget(stk_cluster *cluster, uint32_t slot);
 
 // pulse.c
 STK_CHECKED stk_status stk_cluster_pulse_start(stk_cluster *cluster);

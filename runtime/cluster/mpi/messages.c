@@ -52,7 +52,7 @@ static void note_bulk(stk_cluster *c, size_t size)
         atomic_store_explicit(&c->bulk_ns, stk_cluster_now_ns(), memory_order_relaxed);
 }
 
-void stk_cluster_gather(stk_cluster *c, const void *mine, size_t bytes, void *all)
+void stk_mpi_gather(stk_cluster *c, const void *mine, size_t bytes, void *all)
 {
     MPI_Request request;
     int code = MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, c->messages,
@@ -61,7 +61,7 @@ void stk_cluster_gather(stk_cluster *c, const void *mine, size_t bytes, void *al
     wait_for(c, &request, "gathering", MPI_STATUS_IGNORE);
 }
 
-void stk_cluster_share(stk_cluster *c, void *data, size_t bytes)
+void stk_mpi_share(stk_cluster *c, void *data, size_t bytes)
 {
     MPI_Request request;
     int code = MPI_Ibcast(data, (int)bytes, MPI_BYTE, 0, c->messages, &request);
@@ -86,11 +86,6 @@ static void post(stk_cluster *c, uint32_t slot)
     stk_cluster_check(c, code, "receiving");
 }
 
-uint64_t stk_cluster_reserve_bytes(size_t bytes)
-{
-    return 2 * STK_CLUSTER_BUFFERS * ((uint64_t)(bytes + 63) / 64 * 64);
-}
-
 static void drain(stk_cluster *c)
 {
     for (uint32_t i = 0; i < STK_CLUSTER_BUFFERS; i++) {
@@ -102,7 +97,7 @@ static void drain(stk_cluster *c)
     }
 }
 
-stk_status stk_cluster_reserve(stk_cluster *c, size_t bytes)
+stk_status stk_mpi_reserve(stk_cluster *c, size_t bytes)
 {
     bytes = (bytes + 63) / 64 * 64;
     if (bytes <= c->message_bytes)
@@ -112,7 +107,7 @@ stk_status stk_cluster_reserve(stk_cluster *c, size_t bytes)
     drain(c);
     stk_pages_free(c->buffers, c->buffers_bytes);
     c->message_bytes = 0;
-    c->buffers_bytes = stk_cluster_reserve_bytes(bytes);
+    c->buffers_bytes = 2 * STK_CLUSTER_BUFFERS * (uint64_t)bytes;
     c->buffers = stk_pages_alloc(c->buffers_bytes);
     if (!c->buffers)
         return stk_fail(c->log, STK_NO_MEMORY, "no memory for messages of %zu bytes", bytes);
@@ -124,13 +119,13 @@ stk_status stk_cluster_reserve(stk_cluster *c, size_t bytes)
     return STK_OK;
 }
 
-void *stk_cluster_send_begin(stk_cluster *c)
+void *stk_mpi_send_begin(stk_cluster *c)
 {
     wait_for(c, &c->out[c->next_out], "sending", MPI_STATUS_IGNORE);
     return out_buffer(c, c->next_out);
 }
 
-void stk_cluster_send_end(stk_cluster *c, uint32_t to, size_t size)
+void stk_mpi_send_end(stk_cluster *c, uint32_t to, size_t size)
 {
     assert(size <= c->message_bytes);
     uint32_t slot = c->next_out;
@@ -162,7 +157,7 @@ static const void *hand_out(stk_cluster *c, const MPI_Status *from, size_t *size
     return data;
 }
 
-const void *stk_cluster_receive(stk_cluster *c, size_t *size)
+const void *stk_mpi_receive(stk_cluster *c, size_t *size)
 {
     MPI_Status from;
     give_back(c);
@@ -170,7 +165,7 @@ const void *stk_cluster_receive(stk_cluster *c, size_t *size)
     return hand_out(c, &from, size);
 }
 
-const void *stk_cluster_poll(stk_cluster *c, size_t *size)
+const void *stk_mpi_poll(stk_cluster *c, size_t *size)
 {
     MPI_Status from;
     int done = 0;
@@ -179,7 +174,7 @@ const void *stk_cluster_poll(stk_cluster *c, size_t *size)
     return done ? hand_out(c, &from, size) : NULL;
 }
 
-void stk_cluster_bulk_send(stk_cluster *c, uint32_t to, const void *data, size_t size)
+void stk_mpi_bulk_send(stk_cluster *c, uint32_t to, const void *data, size_t size)
 {
     MPI_Request request;
     assert(size <= INT_MAX);
@@ -189,7 +184,7 @@ void stk_cluster_bulk_send(stk_cluster *c, uint32_t to, const void *data, size_t
     wait_for(c, &request, "sending", MPI_STATUS_IGNORE);
 }
 
-void stk_cluster_bulk_expect(stk_cluster *c, uint32_t slot, uint32_t from, void *data, size_t size)
+void stk_mpi_bulk_expect(stk_cluster *c, uint32_t slot, uint32_t from, void *data, size_t size)
 {
     assert(slot < STK_CLUSTER_BULKS_MAX && c->bulks[slot] == MPI_REQUEST_NULL && size <= INT_MAX);
     int code = MPI_Irecv(data, (int)size, MPI_BYTE, (int)from, TAG_BULK, c->messages,
@@ -197,7 +192,7 @@ void stk_cluster_bulk_expect(stk_cluster *c, uint32_t slot, uint32_t from, void 
     stk_cluster_check(c, code, "receiving");
 }
 
-stk_status stk_cluster_bulk_arrived(stk_cluster *c, uint32_t slot, size_t size)
+stk_status stk_mpi_bulk_arrived(stk_cluster *c, uint32_t slot, size_t size)
 {
     MPI_Status from;
     int count = 0;
@@ -205,11 +200,11 @@ stk_status stk_cluster_bulk_arrived(stk_cluster *c, uint32_t slot, size_t size)
     MPI_Get_count(&from, MPI_BYTE, &count);
     if ((size_t)count != size)
         return stk_fail(c->log, STK_FORMAT, "rank %d on %s sent %d bytes, %zu were expected",
-                        from.MPI_SOURCE, c->hosts[from.MPI_SOURCE], count, size);
+                        from.MPI_SOURCE, c->facts.hosts[from.MPI_SOURCE], count, size);
     return STK_OK;
 }
 
-void stk_cluster_bulk_forget(stk_cluster *c, uint32_t slot)
+void stk_mpi_bulk_forget(stk_cluster *c, uint32_t slot)
 {
     if (c->bulks[slot] == MPI_REQUEST_NULL)
         return;

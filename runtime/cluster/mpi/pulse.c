@@ -13,9 +13,9 @@ enum { TAG_BEAT = 1 };
 
 static void send_beats(stk_cluster *c)
 {
-    for (uint32_t r = 0; r < c->count; r++) {
+    for (uint32_t r = 0; r < c->facts.count; r++) {
         int done = 1;
-        if (r == c->rank)
+        if (r == c->facts.rank)
             continue;
         // A beat that has not left is as good as one more behind it.
         if (c->beats[r] != MPI_REQUEST_NULL)
@@ -42,9 +42,9 @@ static void take_beats(stk_cluster *c)
 
 static void look_for_the_lost(stk_cluster *c, uint64_t now)
 {
-    for (uint32_t r = 0; r < c->count; r++) {
+    for (uint32_t r = 0; r < c->facts.count; r++) {
         uint64_t heard = atomic_load_explicit(&c->heard_ns[r], memory_order_relaxed);
-        if (r == c->rank || now < heard || now - heard < c->silence_ns_max)
+        if (r == c->facts.rank || now < heard || now - heard < c->silence_ns_max)
             continue;
         char why[64];
         snprintf(why, sizeof why, "has not been heard of for %.1f s", (double)(now - heard) * 1e-9);
@@ -81,7 +81,7 @@ static void *pulse_main(void *argument)
         take_beats(c);
         // A process that was stopped itself has heard nobody: their silence begins now.
         if (now - looked_ns > c->silence_ns_max / 4)
-            for (uint32_t r = 0; r < c->count; r++)
+            for (uint32_t r = 0; r < c->facts.count; r++)
                 stk_cluster_heard(c, (int)r);
         looked_ns = now;
         look_for_the_lost(c, now);
@@ -93,7 +93,7 @@ static void *pulse_main(void *argument)
 
 stk_status stk_cluster_pulse_start(stk_cluster *c)
 {
-    for (uint32_t r = 0; r < c->count; r++)
+    for (uint32_t r = 0; r < c->facts.count; r++)
         stk_cluster_heard(c, (int)r);
     int code = MPI_Irecv(&c->beat_in_data, 1, MPI_UINT32_T, MPI_ANY_SOURCE, TAG_BEAT, c->pulses,
                          &c->beat_in);
