@@ -55,7 +55,7 @@ static uint32_t detect_isas(void)
     return isas;
 }
 
-// The sets each --cpu-mask allows.
+// The sets each --cpu-mask allows, narrowest first.
 static const struct {
     const char *name;
     uint32_t needs, allows;
@@ -68,6 +68,15 @@ static const struct {
     {"amx", STK_ISA_AMX, STK_ISA_AVX2 | STK_ISA_AVX512 | STK_ISA_AMX},
     {"neon", STK_ISA_NEON, STK_ISA_NEON},
 };
+
+const char *stk_cpu_mask_at(size_t index)
+{
+    uint32_t here = detect_isas() & ~(uint32_t)STK_ISA_F32;
+    for (size_t i = sizeof masks / sizeof *masks; i-- > 0;)
+        if ((here & masks[i].needs) == masks[i].needs && index-- == 0)
+            return masks[i].name;
+    return NULL;
+}
 
 static stk_status allowed_isas(const char *mask, const stk_log *log, uint32_t *out)
 {

@@ -129,6 +129,10 @@ typedef struct stk_cpu {
 // name, or not here.
 STK_CHECKED stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cpu *out);
 
+// The masks of stk_cpu_init that this machine has, widest first: the first one's kernels are what a
+// NULL mask gives. NULL past the end.
+const char *stk_cpu_mask_at(size_t index);
+
 // Kernels for a matrix, looked up once when it is loaded; never NULL.
 stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type);

@@ -188,6 +188,7 @@ static void test_drawn(void **state)
     } cases[] = {
         {{0.8f, 40, 0.95f, 0.05f, 1, 64, 7}, false}, {{1.5f, 0, 1, 0, 1, 0, 8}, false},
         {{1.0f, 0, 0.9f, 0, 1.4f, 6, 9}, false},     {{0, 0, 1, 0, 1.7f, 256, 10}, false},
+        {{0, 0, 1, 0, 0.01f, 1, 13}, false},  // which makes the token before the likeliest
         {{0.9f, 0, 1, 0, 1, 300, 11}, false}, // no penalty, so nobody looks back
         {{0.9f, 0, 1, 0, 1.3f, 257, 12}, true},
     };

@@ -54,6 +54,9 @@ says 'no-such-file: No such file'
 expect 0 topo
 prints '^memory .* available of '
 prints '^measured +nothing yet'
+# The kernels named first are those that run; every one can be asked for.
+kernels=$(sed -n 's/^kernels *//p' out)
+[[ $kernels == *scalar ]] || fail "kernels are '$kernels'"
 [ -s err ] && fail 'a plain topo wrote to standard error'
 [ -e cache ] && fail 'looking made a cache'
 first=$(sed -n 's/.*"workers": \([0-9]*\).*/\1/p' <("$stoker" topo --json))

@@ -1,6 +1,7 @@
 #include "cli/topo.h"
 
 #include "cli/probe_json.h"
+#include "cpu/cpu.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -137,18 +138,29 @@ static json_t *json_limits(const stk_machine *m)
                      (json_int_t)stk_machine_worker_count(m));
 }
 
+// Widest first, as in the text.
+static json_t *json_kernels(void)
+{
+    json_t *array = json_array();
+    const char *name;
+    for (size_t i = 0; (name = stk_cpu_mask_at(i)); i++)
+        json_array_append_new(array, json_string(name));
+    return array;
+}
+
 int stk_topo_print_json(const stk_topo *topo)
 {
     const stk_machine *m = topo->machine;
     char print[17];
     snprintf(print, sizeof print, "%016" PRIx64, stk_machine_equal_hash(m));
     json_t *json = json_pack(
-        "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "fingerprint", print,
+        "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "fingerprint", print,
         "this_machine", stk_machine_is_this(m), "packages", json_packages(m), "nodes",
         json_nodes(m), "caches", json_caches(m), "cores", json_cores(m), "pci_devices",
         json_devices(m), "vulkan_devices",
-        topo->gpus ? stk_topo_gpus_to_json(topo->gpus, m) : json_array(), "limits", json_limits(m),
-        "disk", topo->disk ? stk_block_to_json(topo->disk) : json_null(), "measured",
+        topo->gpus ? stk_topo_gpus_to_json(topo->gpus, m) : json_array(), "kernels",
+        stk_machine_is_this(m) ? json_kernels() : json_null(), "limits", json_limits(m), "disk",
+        topo->disk ? stk_block_to_json(topo->disk) : json_null(), "measured",
         topo->results ? stk_probe_to_json(topo->results) : json_null());
     char *text = json ? json_dumps(json, JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);

@@ -1,6 +1,7 @@
 #include "cli/topo.h"
 
 #include "base/size.h"
+#include "cpu/cpu.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -152,6 +153,16 @@ static void print_devices(const stk_machine *m)
     }
 }
 
+// Widest first: the first ones are used unless --cpu-mask asks for others.
+static void print_kernels(void)
+{
+    const char *name;
+    fputs("kernels    ", stdout);
+    for (size_t i = 0; (name = stk_cpu_mask_at(i)); i++)
+        printf("%s%s", i ? ", " : "", name);
+    putchar('\n');
+}
+
 static void print_limits(const stk_machine *m)
 {
     const stk_limits *l = stk_machine_limits(m);
@@ -269,6 +280,8 @@ void stk_topo_print_text(const stk_topo *topo)
     print_devices(m);
     if (topo->gpus)
         stk_topo_print_gpus(topo->gpus, m);
+    if (stk_machine_is_this(m))
+        print_kernels();
     print_limits(m);
     print_disk(topo);
     print_results(topo);

@@ -57,8 +57,7 @@ stk_status stk_cluster_open(const stk_cluster_options *options, stk_cluster **ou
     *out = NULL;
     if (!stk_launch_detect(&launch))
         return STK_OK;
-    const stk_log *log = launch.rank == 0 ? options->log : NULL; // one says what all meet
-    stk_status status = load(log, &launch, &ops);
+    stk_status status = load(options->log, &launch, &ops); // each may be on a machine of its own
     return status == STK_OK ? ops->open(options, &launch, out) : status;
 }
 

@@ -381,6 +381,24 @@ static void test_masks_bring_kernels(void **state)
     }
 }
 
+// The list is in order, and every mask in it works.
+static void test_masks_listed(void **state)
+{
+    (void)state;
+    stk_cpu widest, cpu;
+    uint32_t count = 0;
+    assert_int_equal(stk_cpu_init(NULL, NULL, &widest), STK_OK);
+    assert_string_equal(stk_cpu_mask_at(0), widest.name);
+    for (const char *name; (name = stk_cpu_mask_at(count)); count++) {
+        assert_int_equal(stk_cpu_init(name, NULL, &cpu), STK_OK);
+        assert_string_equal(cpu.name, name);
+    }
+    assert_string_equal(cpu.name, "scalar");
+    for (size_t m = 0; m < TEST_MASK_COUNT; m++)
+        count -= stk_cpu_init(test_masks_all[m], NULL, &cpu) == STK_OK;
+    assert_int_equal(count, 1); // "scalar"
+}
+
 static void test_masks(void **state)
 {
     (void)state;
@@ -397,8 +415,8 @@ int main(int argc, char **argv)
     is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
     if (!is_bench && !test_masks_here(argc, argv))
         return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_kernels),
-                                       cmocka_unit_test(test_masks_bring_kernels),
-                                       cmocka_unit_test(test_masks)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_kernels), cmocka_unit_test(test_masks_bring_kernels),
+        cmocka_unit_test(test_masks_listed), cmocka_unit_test(test_masks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
