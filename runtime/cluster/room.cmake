@@ -24,4 +24,5 @@ if(MPI_C_FOUND)
     target_link_options(stoker_mpi PRIVATE -Wl,-z,defs)
   endif()
   add_dependencies(stk_cluster stoker_mpi)
+  install(TARGETS stoker_mpi LIBRARY DESTINATION lib/stoker) # where cluster.c looks for it
 endif()
