@@ -219,6 +219,12 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     compute += begin_s;
     uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
     depth = depth > STK_PLAN_GUESS_MAX ? STK_PLAN_GUESS_MAX : depth;
+    // Every layer asks the routers of so many layers ahead, which one worker reads once more while
+    // the others take more of the experts.
+    double guess_s = depth * m->layer_count * (double)m->router_bytes /
+                     bandwidth(c->machine, 1, false) / c->choices->worker_count;
+    c->out->stages[STK_STAGE_GATE].seconds += guess_s;
+    compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
     double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
     double unguessed = missed * (1 - m->guess_recall[depth]);

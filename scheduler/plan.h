@@ -67,6 +67,7 @@ typedef struct stk_plan_model {
     uint32_t kv_position_bytes; // of one position
     uint32_t windowed_layers, window_tokens;
     uint64_t attention_bytes, attention_macs;  // q, k, v, output; bytes with the router
+    uint64_t router_bytes;                     // of which the router's
     uint32_t attention_rows;                   // of q, k and v: how far the product can be shared
     uint64_t attend_macs;                      // of one query row and one position
     uint64_t gate_bytes, up_bytes, down_bytes; // of one expert, all neurons

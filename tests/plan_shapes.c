@@ -23,7 +23,8 @@ static stk_plan_model make(uint32_t layers, uint32_t width, uint32_t heads, uint
     uint64_t matrix = (uint64_t)768 * width * 9 / 16;
     m.gate_bytes = m.up_bytes = m.down_bytes = matrix;
     m.slot_bytes = m.read_bytes = 3 * matrix;
-    m.attention_bytes = m.attention_macs * 9 / 16 + (uint64_t)experts * width * 4;
+    m.router_bytes = (uint64_t)experts * width * 4;
+    m.attention_bytes = m.attention_macs * 9 / 16 + m.router_bytes;
     m.head_bytes = m.head_macs * 9 / 16;
     m.dense_bytes = m.dense_limited_bytes = layers * m.attention_bytes + m.head_bytes;
     m.staging_bytes = 16 * m.read_bytes;

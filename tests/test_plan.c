@@ -298,6 +298,25 @@ static void more_ranks_hold_more_experts(void **state)
     assert_true(four.decode.stages[STK_STAGE_HOP].seconds > 0);
 }
 
+// Every layer guessed ahead reads a router once more: where routers are large, fewer are.
+static void guesses_cost_routers(void **state)
+{
+    (void)state;
+    stk_plan_model model = plan_model_4b();
+    stk_plan_wishes wishes = plan_open_wishes();
+    stk_plan plan, large;
+    stk_plan_machine machine = plan_machine(1, 2, 16 * GIB, 10);
+    wishes.memory_bytes = 1 * GIB;
+    assert_int_equal(stk_plan_make(&machine, &model, &wishes, &plan), STK_OK);
+    assert_true(plan.choices.guess_layers > 1);
+    model.router_bytes *= 100;
+    stk_plan_cost cost;
+    stk_cost_decode(&machine, &model, &plan.choices, 100, &cost);
+    assert_true(cost.seconds > plan.decode.seconds);
+    assert_int_equal(stk_plan_make(&machine, &model, &wishes, &large), STK_OK);
+    assert_true(large.choices.guess_layers < plan.choices.guess_layers);
+}
+
 static void says_what_binds(void **state)
 {
     (void)state;
@@ -353,11 +372,11 @@ static void skew_follows_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_plan_fits),       cmocka_unit_test(wishes_are_kept),
-        cmocka_unit_test(more_never_hurts),      cmocka_unit_test(search_is_near_brute_force),
-        cmocka_unit_test(ranks_share_layers),    cmocka_unit_test(more_ranks_hold_more_experts),
-        cmocka_unit_test(says_what_binds),       cmocka_unit_test(refuses_nonsense),
-        cmocka_unit_test(skew_follows_a_record),
+        cmocka_unit_test(every_plan_fits),      cmocka_unit_test(wishes_are_kept),
+        cmocka_unit_test(more_never_hurts),     cmocka_unit_test(search_is_near_brute_force),
+        cmocka_unit_test(ranks_share_layers),   cmocka_unit_test(more_ranks_hold_more_experts),
+        cmocka_unit_test(guesses_cost_routers), cmocka_unit_test(says_what_binds),
+        cmocka_unit_test(refuses_nonsense),     cmocka_unit_test(skew_follows_a_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

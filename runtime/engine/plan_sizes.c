@@ -61,7 +61,8 @@ static void count_dense(const stk_engine *engine, stk_plan_model *out)
     uint32_t heads = m->head_count * m->head_dim, kv = m->kv_head_count * m->head_dim;
     for (size_t i = 0; i < sizeof attention / sizeof *attention; i++)
         out->attention_bytes += attention[i]->size_bytes;
-    out->attention_bytes += l->router->size_bytes;
+    out->router_bytes = l->router->size_bytes;
+    out->attention_bytes += out->router_bytes;
     out->attention_macs = (uint64_t)m->width * (2 * heads + 2 * kv);
     out->attention_rows = heads + 2 * kv;
     out->attend_macs = 2 * (uint64_t)heads;
