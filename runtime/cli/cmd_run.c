@@ -13,6 +13,7 @@
 #include "engine/metrics.h"
 #include "engine/option_tables.h"
 #include "store/expert_store.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -98,7 +99,7 @@ static void report_store(const stk_run *run, const stk_generate_stats *generated
 
 // The passes since the metrics were reset, against what was planned for such passes: a prompt's
 // together, or a token's on average.
-static void compare(const stk_run *run, const char *what, bool is_prompt)
+static void compare(const stk_run *run, const char *what, bool is_prompt, const stk_log *log)
 {
     const stk_plan *plan = stk_engine_planned(run->model.engine);
     const stk_plan_model *model = stk_engine_plan_model(run->model.engine);
@@ -118,7 +119,7 @@ static void compare(const stk_run *run, const char *what, bool is_prompt)
     else // several guessed tokens at once
         stk_cost_prefill(&run->facts->machine, model, &plan->choices, rows,
                          (position + length - rows) / 2, &cost);
-    stk_plan_compare(what, &cost, is_prompt ? 1 : m->forwards, m, &run->console.log);
+    stk_plan_compare(what, &cost, is_prompt ? 1 : m->forwards, m, log);
 }
 
 // Whether experts were read where they are, on several memory nodes.
@@ -147,7 +148,9 @@ void stk_run_report(const stk_run *run, const stk_generate_stats *s)
                  s->accepted_tokens, s->drafted_tokens, s->decode_passes, decoded);
     report_store(run, s);
     report_nodes(run);
-    compare(run, "decode", false);
+    for (const char *line = run->prompt_report, *end; (end = strchr(line, '\n')); line = end + 1)
+        stk_info(&run->console.log, "%.*s", (int)(end - line), line);
+    compare(run, "decode", false, &run->console.log);
 }
 
 static void print(stk_run *run, stk_str text)
@@ -156,11 +159,22 @@ static void print(stk_run *run, stk_str text)
         run->output_error = stk_output_write(text.data, text.len_bytes);
 }
 
+// Keeps a line for the end: the text is being printed.
+static void keep_line(void *user, stk_log_level level, const char *line)
+{
+    stk_run *run = user;
+    (void)level;
+    size_t used = strlen(run->prompt_report);
+    snprintf(run->prompt_report + used, sizeof run->prompt_report - used, "%s\n", line);
+}
+
 static bool on_token(void *user, int32_t id)
 {
     stk_run *run = user;
     if (run->id_count == 0) { // the prompt is read
-        compare(run, "prompt", true);
+        const stk_log later = {.write = keep_line, .user = run, .level_max = STK_LOG_INFO};
+        run->prompt_report[0] = '\0';
+        compare(run, "prompt", true, &later);
         if (run->compares)
             stk_session_metrics_reset(run->session);
     }

@@ -37,6 +37,7 @@ typedef struct stk_run {
     stk_text_stop stop;
     struct stk_plan_facts *facts; // of the machine it was planned for; NULL: nothing was planned
     bool compares;                // what was planned with what it takes
+    char prompt_report[1024];     // lines of it about the prompt
     int output_error;             // errno of standard output, ends the run
 } stk_run;
 
