@@ -173,7 +173,6 @@ static bool on_token(void *user, int32_t id)
     stk_run *run = user;
     if (run->id_count == 0) { // the prompt is read
         const stk_log later = {.write = keep_line, .user = run, .level_max = STK_LOG_INFO};
-        run->prompt_report[0] = '\0';
         compare(run, "prompt", true, &later);
         if (run->compares)
             stk_session_metrics_reset(run->session);
@@ -198,6 +197,7 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
                             stk_generate_stats *stats)
 {
     run->id_count = 0;
+    run->prompt_report[0] = '\0';
     stk_session_metrics_reset(run->session);
     stk_text_stop_begin(&run->stop, run->stops, run->stop_count);
     const stk_generate_options options = {
