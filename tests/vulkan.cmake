@@ -1,6 +1,6 @@
 # On every Vulkan device of the machine (lavapipe where there is no GPU); status 77 without any. Once
 # more under the validation layer, where a message is a failure.
-stk_test(vulkan_shaders SOURCES vulkan/test_vulkan_shaders.c LINK stk_vulkan stk_cpu stk_model stk_base)
+stk_test(vulkan_shaders SOURCES vulkan/test_vulkan_shaders.c LINK stk_engine)
 stk_test(vulkan_dense SOURCES vulkan/test_vulkan_dense.c LINK stk_vulkan stk_cpu stk_model stk_base)
 stk_test(vulkan_experts SOURCES vulkan/test_vulkan_experts.c
   LINK stk_vulkan stk_store stk_cpu stk_model stk_base)

@@ -275,6 +275,9 @@ void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer);
 void stk_experts_guess(stk_session *s, uint32_t layer);
 void stk_experts_finish(stk_session *s, uint32_t layer);
 void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint32_t *chosen);
+// weights[used] of those chosen; their sum is 1.
+void stk_weigh_experts(const float *logits, const uint32_t *chosen, uint32_t used,
+                       stk_gating gating, float *weights);
 void stk_group_pairs(stk_session *s);
 void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row);
 

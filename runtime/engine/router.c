@@ -20,6 +20,20 @@ void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint
     }
 }
 
+void stk_weigh_experts(const float *logits, const uint32_t *chosen, uint32_t used,
+                       stk_gating gating, float *weights)
+{
+    float sum = 0;
+    for (uint32_t k = 0; k < used; k++) {
+        float logit = logits[chosen[k]];
+        weights[k] = gating == STK_GATING_SIGMOID ? 1.0f / (1.0f + stk_exp(-logit))
+                                                  : stk_exp(logit - logits[chosen[0]]);
+        sum = sum + weights[k];
+    }
+    for (uint32_t k = 0; k < used; k++)
+        weights[k] = weights[k] / sum;
+}
+
 void stk_route_row(stk_session *s, uint32_t layer, uint32_t row)
 {
     (void)layer;
@@ -27,17 +41,8 @@ void stk_route_row(stk_session *s, uint32_t layer, uint32_t row)
     uint32_t used = m->expert_used_count;
     const float *logits = s->router_logits + (size_t)row * ((m->expert_count + 15) / 16 * 16);
     uint32_t *chosen = s->chosen + (size_t)row * used;
-    float *weights = s->chosen_weights + (size_t)row * used;
     stk_choose_experts(logits, m->expert_count, used, chosen);
-    float sum = 0;
-    for (uint32_t k = 0; k < used; k++) {
-        float logit = logits[chosen[k]];
-        weights[k] = m->gating == STK_GATING_SIGMOID ? 1.0f / (1.0f + stk_exp(-logit))
-                                                     : stk_exp(logit - logits[chosen[0]]);
-        sum = sum + weights[k];
-    }
-    for (uint32_t k = 0; k < used; k++)
-        weights[k] = weights[k] / sum;
+    stk_weigh_experts(logits, chosen, used, m->gating, s->chosen_weights + (size_t)row * used);
 }
 
 // Lists the batch's (row, rank) pairs by expert, rows in rising order.

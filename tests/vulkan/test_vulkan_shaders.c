@@ -3,7 +3,7 @@
 // docs/arithmetic.md says so, and nothing written outside the result.
 #include "tests/vulkan/shader_run.h"
 
-#include "cpu/math.h"
+#include "engine/engine_impl.h"
 
 static void test_quantize(void **state)
 {
@@ -168,30 +168,6 @@ static void test_combine(void **state)
     expect_floats("combine", x, want, ROWS * WIDTH);
 }
 
-// The router's choice and weights as runtime/engine/router.c has them.
-static void choose(const float *logits, uint32_t experts, uint32_t used, bool softmax,
-                   uint32_t *chosen, float *weights)
-{
-    float sum = 0;
-    for (uint32_t k = 0; k < used; k++) {
-        uint32_t best = UINT32_MAX;
-        for (uint32_t e = 0; e < experts; e++) {
-            bool taken = false;
-            for (uint32_t j = 0; j < k; j++)
-                taken |= chosen[j] == e;
-            if (!taken && (best == UINT32_MAX || logits[e] > logits[best] ||
-                           (isnan(logits[best]) && !isnan(logits[e]))))
-                best = e;
-        }
-        chosen[k] = best;
-        weights[k] = softmax ? stk_exp(logits[best] - logits[chosen[0]])
-                             : 1.0f / (1.0f + stk_exp(-logits[best]));
-        sum = sum + weights[k];
-    }
-    for (uint32_t k = 0; k < used; k++)
-        weights[k] = weights[k] / sum;
-}
-
 // nans: how many logits are none; what they weigh is not said.
 static void check_route(uint32_t experts, uint32_t used, bool softmax, float scale, uint32_t nans)
 {
@@ -216,7 +192,9 @@ static void check_route(uint32_t experts, uint32_t used, bool softmax, float sca
     for (uint32_t r = 0; r < ROWS; r++) {
         uint32_t chosen[USED];
         float want[USED];
-        choose(logits + r * stride, experts, used, softmax, chosen, want);
+        stk_choose_experts(logits + r * stride, experts, used, chosen);
+        stk_weigh_experts(logits + r * stride, chosen, used,
+                          softmax ? STK_GATING_SOFTMAX : STK_GATING_SIGMOID, want);
         if (nans == 0)
             expect_floats("route", weights + r * used, want, used);
         for (uint32_t k = 0; k < used; k++) {
