@@ -25,6 +25,13 @@ bool stk_cpu_enable_amx(void);
 #define STK_DECLARE_DOWN_ROWS(name)                                                                \
     int name(const stk_matrix *down, const stk_act *h, uint32_t count, float *const *y);
 
+// Weights as the file holds them: STK_ROWS_KERNELS of kernels.def.
+#define STK_DECLARE_ROWS(type, set)                                                                \
+    STK_DECLARE_MATMUL(stk_matmul_rows_##type##_##set)                                             \
+    STK_DECLARE_GATHER(stk_gather_rows_##type##_##set)                                             \
+    STK_DECLARE_DOWN(stk_down_outputs_##type##_##set)                                              \
+    STK_DECLARE_DOWN(stk_down_neurons_##type##_##set)
+
 STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx2)
 STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx2)
 STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx2)
@@ -34,6 +41,17 @@ STK_DECLARE_GATHER(stk_gather_f16_avx2)
 STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx2)
 STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx2)
 STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx2)
+STK_DECLARE_ROWS(q4_0, avx2)
+STK_DECLARE_ROWS(q4_1, avx2)
+STK_DECLARE_ROWS(q5_0, avx2)
+STK_DECLARE_ROWS(q5_1, avx2)
+STK_DECLARE_ROWS(q8_0, avx2)
+STK_DECLARE_ROWS(iq4_nl, avx2)
+STK_DECLARE_ROWS(mxfp4, avx2)
+STK_DECLARE_ROWS(q3_k, avx2)
+STK_DECLARE_ROWS(q4_k, avx2)
+STK_DECLARE_ROWS(q5_k, avx2)
+STK_DECLARE_ROWS(q6_k, avx2)
 STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avxvnni)
 STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avxvnni)
 STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avxvnni)
