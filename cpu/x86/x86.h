@@ -30,6 +30,7 @@ bool stk_cpu_enable_amx(void);
     STK_DECLARE_MATMUL(stk_matmul_rows_##type##_##set)                                             \
     STK_DECLARE_GATHER(stk_gather_rows_##type##_##set)                                             \
     STK_DECLARE_DOWN(stk_down_outputs_##type##_##set)                                              \
+    STK_DECLARE_DOWN_ROWS(stk_down_rows_##type##_##set)                                            \
     STK_DECLARE_DOWN(stk_down_neurons_##type##_##set)
 
 STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx2)
