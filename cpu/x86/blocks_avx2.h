@@ -1,45 +1,19 @@
-// cpu/x86/blocks_avx2.h: eight blocks of 32 weights, as a file holds them, in AVX registers.
+// cpu/x86/blocks_avx2.h: blocks.h in AVX registers.
 //
-// Eight, because section 2 of docs/arithmetic.md adds block b to accumulator b mod 8: with block b
-// in lane b the eight accumulators are one register, and 256 values are a K-quant's whole block.
-//
-// What the loaders have in common: q[b] are the weights of block b as signed bytes (unsigned where
-// the type has minima), d and m its scale and minimum in lane b. A K-quant with two scales per
-// block keeps them in `sub`, in the order in which sum_lanes leaves the two halves of each block:
-// sub[0] is 0a 1a 2a 3a 0b 1b 2b 3b (block, half), sub[1] the same of blocks 4 to 7.
+// q[b] are the weights of block b as signed bytes (unsigned where the type has minima), d and m its
+// scale and minimum in lane b. A K-quant with two scales per block keeps them in `sub`, in the
+// order in which sum_lanes leaves the two halves of each block: sub[0] is 0a 1a 2a 3a 0b 1b 2b 3b
+// (block, half), sub[1] the same of blocks 4 to 7.
 #ifndef STK_CPU_X86_BLOCKS_AVX2_H
 #define STK_CPU_X86_BLOCKS_AVX2_H
 
-#include "base/half.h"
-#include "cpu/x86/x8.h"
-#include <string.h>
+#include "cpu/x86/blocks.h"
 
-typedef struct eight_blocks {
+struct eight_blocks {
     __m256i q[8];
     __m256i sub[2];
     __m256 d, m;
-} eight_blocks;
-
-// p: the first block. count: how many there are, 8 but at the end of a row of a type whose blocks
-// have 32 values; the others become zero.
-typedef void (*load_blocks_fn)(const uint8_t *p, uint32_t count, eight_blocks *out);
-
-#define STK_INLINE static inline __attribute__((always_inline))
-
-STK_INLINE __m128i load16(const uint8_t *p)
-{
-    return _mm_loadu_si128((const __m128i *)p);
-}
-
-// The halves at p, p + step, ..: one in each lane.
-STK_INLINE __m256 strided_halves(const uint8_t *p, size_t step, uint32_t count)
-{
-    uint16_t h[8] = {0};
-    for (uint32_t b = 0; b < count; b++)
-        h[b] = stk_load_u16(p + b * step);
-    return _mm256_cvtph_ps(_mm_setr_epi16((short)h[0], (short)h[1], (short)h[2], (short)h[3],
-                                          (short)h[4], (short)h[5], (short)h[6], (short)h[7]));
-}
+};
 
 // 16 bytes of nibbles: the low ones, then the high ones.
 STK_INLINE __m256i nibbles_in_order(const uint8_t *p)
@@ -135,24 +109,6 @@ STK_INLINE void load_mxfp4(const uint8_t *p, uint32_t count, eight_blocks *out)
     out->d = _mm256_castsi256_ps(load32((const uint8_t *)halved));
 }
 
-// The eight 6-bit scales and minima of Q4_K and Q5_K (model/types/codec.h), times d and dmin.
-STK_INLINE void load_scales_minima(const uint8_t *p, eight_blocks *out)
-{
-    const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, two = 0x03030303;
-    uint32_t w[3];
-    memcpy(w, p + 4, sizeof w);
-    long long scales = (long long)(w[0] & six) |
-                       (long long)((uint64_t)((w[2] & four) | (w[0] >> 6 & two) << 4) << 32);
-    long long minima = (long long)(w[1] & six) |
-                       (long long)((uint64_t)((w[2] >> 4 & four) | (w[1] >> 6 & two) << 4) << 32);
-    __m256 d = _mm256_set1_ps(_cvtsh_ss(stk_load_u16(p)));
-    __m256 dmin = _mm256_set1_ps(_cvtsh_ss(stk_load_u16(p + 2)));
-    __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(scales));
-    __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(minima));
-    out->d = _mm256_mul_ps(d, _mm256_cvtepi32_ps(s));
-    out->m = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(m));
-}
-
 STK_INLINE void load_q4_k(const uint8_t *p, uint32_t count, eight_blocks *out)
 {
     (void)count;
@@ -161,7 +117,7 @@ STK_INLINE void load_q4_k(const uint8_t *p, uint32_t count, eight_blocks *out)
         out->q[b] = low_nibbles(pair);
         out->q[b + 1] = high_nibbles(pair);
     }
-    load_scales_minima(p, out);
+    scales_minima(p, &out->d, &out->m);
 }
 
 STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
@@ -176,7 +132,7 @@ STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
         out->q[b] = _mm256_or_si256(low_nibbles(pair), _mm256_and_si256(even, bit));
         out->q[b + 1] = _mm256_or_si256(high_nibbles(pair), _mm256_and_si256(odd, bit));
     }
-    load_scales_minima(p, out);
+    scales_minima(p, &out->d, &out->m);
 }
 
 // Sixteen signed bytes, scale s of half s % 2 of block s / 2, in the order of `sub`.
@@ -231,6 +187,42 @@ STK_INLINE void load_q3_k(const uint8_t *p, uint32_t count, eight_blocks *out)
     tops = _mm_slli_epi16(_mm_and_si128(tops, _mm_set1_epi8(3)), 4);
     spread_sub_scales(_mm_sub_epi8(_mm_or_si128(nibbles, tops), _mm_set1_epi8(32)), out);
     out->d = _mm256_set1_ps(_cvtsh_ss(stk_load_u16(p + 108)));
+}
+
+STK_INLINE __m256i pair_products(blocks_of type, __m256i w, __m256i x)
+{
+    return type.is_unsigned ? _mm256_maddubs_epi16(w, x)
+                            : _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+}
+
+// Lane b: the sum of block b's products with q[32*b ..], whose own sums are given, too.
+STK_INLINE __m256i sum_lanes(blocks_of type, const eight_blocks *w, const int8_t *q,
+                             const int32_t *sums, uint32_t count)
+{
+    (void)sums;
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i s[8], half[2];
+    for (uint32_t b = 0; b < 8; b++) {
+        __m256i x = b < count ? load32((const uint8_t *)q + 32 * b) : _mm256_setzero_si256();
+        s[b] = pair_products(type, w->q[b], x);
+    }
+    for (int i = 0; i < 2; i++) {
+        __m256i *t = s + 4 * i;
+        if (type.is_wide) {
+            for (int b = 0; b < 4; b++)
+                t[b] = _mm256_madd_epi16(t[b], ones);
+            half[i] = _mm256_hadd_epi32(_mm256_hadd_epi32(t[0], t[1]),
+                                        _mm256_hadd_epi32(t[2], t[3]));
+        } else { // at most 2*4*32*127 = 32512
+            __m256i u = _mm256_hadd_epi16(_mm256_hadd_epi16(t[0], t[1]),
+                                          _mm256_hadd_epi16(t[2], t[3]));
+            half[i] = _mm256_madd_epi16(u, ones);
+        }
+        if (type.has_sub)
+            half[i] = _mm256_mullo_epi32(half[i], w->sub[i]);
+    }
+    return _mm256_add_epi32(_mm256_permute2x128_si256(half[0], half[1], 0x20),
+                            _mm256_permute2x128_si256(half[0], half[1], 0x31));
 }
 
 #endif
