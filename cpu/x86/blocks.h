@@ -1,39 +1,11 @@
-// cpu/x86/blocks.h: eight blocks of 32 weights at a time, as a file holds them.
-//
-// Eight, because section 2 of docs/arithmetic.md adds block b to accumulator b mod 8: with block b
-// in lane b the eight accumulators are one register, and 256 values are a K-quant's whole block.
-// What the blocks look like in registers is the instruction set's: blocks_avx2.h, blocks_avx512.h.
+// cpu/x86/blocks.h: what blocks_avx2.h and blocks_avx512.h have in common: eight floats are an AVX
+// register.
 #ifndef STK_CPU_X86_BLOCKS_H
 #define STK_CPU_X86_BLOCKS_H
 
 #include "base/half.h"
-#include "cpu/cpu.h"
+#include "cpu/blocks.h"
 #include "cpu/x86/x8.h"
-#include <stdbool.h>
-#include <string.h>
-
-#define STK_INLINE static inline __attribute__((always_inline))
-
-typedef struct eight_blocks eight_blocks;
-
-// p: the first block. count: how many there are, 8 but at the end of a row of a type whose blocks
-// have 32 values; the others become zero.
-typedef void (*load_blocks_fn)(const uint8_t *p, uint32_t count, eight_blocks *out);
-
-// What tells one type from another. Always a constant, so that nothing of it is left at run time.
-typedef struct blocks_of {
-    load_blocks_fn load;
-    uint32_t bytes;   // of one block of 32; of eight, where they come together only
-    bool is_super;    // they do: K-quants
-    bool is_unsigned; // weights are, and there are minima
-    bool has_sub;     // two scales per block
-    bool is_wide;     // weights are beyond -32..32
-} blocks_of;
-
-STK_INLINE size_t blocks_at(blocks_of type, uint32_t block)
-{
-    return type.is_super ? (size_t)(block / 8) * type.bytes : (size_t)block * type.bytes;
-}
 
 // The lanes below count.
 STK_INLINE __m256i first_lanes(uint32_t count)
@@ -57,19 +29,86 @@ STK_INLINE __m256 strided_halves(const uint8_t *p, size_t step, uint32_t count)
                                           (short)h[4], (short)h[5], (short)h[6], (short)h[7]));
 }
 
-// The eight 6-bit scales and minima of Q4_K and Q5_K (model/types/codec.h), times d and dmin.
-STK_INLINE void scales_minima(const uint8_t *p, __m256 *scales_out, __m256 *minima_out)
+// Those of Q4_K and Q5_K at p, times d and dmin.
+STK_INLINE void load_scales_minima(const uint8_t *p, __m256 *scales, __m256 *minima)
 {
-    const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, two = 0x03030303;
-    uint32_t w[3];
-    memcpy(w, p + 4, sizeof w);
-    uint64_t scales = (w[0] & six) | (uint64_t)((w[2] & four) | (w[0] >> 6 & two) << 4) << 32;
-    uint64_t minima = (w[1] & six) | (uint64_t)((w[2] >> 4 & four) | (w[1] >> 6 & two) << 4) << 32;
-    __m256i s = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)scales));
-    __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)minima));
-    *scales_out = _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(stk_load_u16(p))), _mm256_cvtepi32_ps(s));
-    *minima_out = _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(stk_load_u16(p + 2))),
-                                _mm256_cvtepi32_ps(m));
+    uint64_t s, m;
+    unpack_scales_minima(p + 4, &s, &m);
+    __m256 sf = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)s)));
+    __m256 mf = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)m)));
+    *scales = _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(stk_load_u16(p))), sf);
+    *minima = _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(stk_load_u16(p + 2))), mf);
+}
+
+typedef __m256 eight_floats;
+
+STK_INLINE eight_floats eight_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+STK_INLINE eight_floats eight_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+STK_INLINE void eight_store(float *p, eight_floats a)
+{
+    _mm256_storeu_ps(p, a);
+}
+
+STK_INLINE eight_floats eight_add(eight_floats a, eight_floats b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+// The halving tree of docs/arithmetic.md.
+STK_INLINE float eight_tree(eight_floats a)
+{
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+
+// Eight times eight become their columns.
+STK_INLINE void eight_transpose(eight_floats r[8])
+{
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+}
+
+// Lane b: the sum of block b's products with q[32*b ..], whose own sums are given, too.
+STK_INLINE __m256i sum_lanes(blocks_of type, const eight_blocks *w, const int8_t *q,
+                             const int32_t *sums, uint32_t count);
+STK_INLINE __m256 block_scales(const eight_blocks *w);
+STK_INLINE __m256 block_minima(const eight_blocks *w);
+
+// Lane i: what section 2 calls t, of block b + i.
+STK_INLINE __m256 terms(blocks_of type, const eight_blocks *w, const stk_act *act, uint32_t b,
+                        uint32_t count)
+{
+    __m256i lanes = first_lanes(count);
+    __m256 scale = _mm256_maskload_ps(act->d + b, lanes);
+    __m256i isum = sum_lanes(type, w, act->q + 32 * (size_t)b, act->sum + b, count);
+    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(block_scales(w), scale));
+    if (type.is_unsigned) {
+        __m256 s = _mm256_cvtepi32_ps(_mm256_maskload_epi32(act->sum + b, lanes));
+        t = _mm256_sub_ps(t, _mm256_mul_ps(s, _mm256_mul_ps(block_minima(w), scale)));
+    }
+    return t;
 }
 
 #endif

@@ -117,7 +117,7 @@ STK_INLINE void load_q4_k(const uint8_t *p, uint32_t count, eight_blocks *out)
         out->q[b] = low_nibbles(pair);
         out->q[b + 1] = high_nibbles(pair);
     }
-    scales_minima(p, &out->d, &out->m);
+    load_scales_minima(p, &out->d, &out->m);
 }
 
 STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
@@ -132,7 +132,7 @@ STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
         out->q[b] = _mm256_or_si256(low_nibbles(pair), _mm256_and_si256(even, bit));
         out->q[b + 1] = _mm256_or_si256(high_nibbles(pair), _mm256_and_si256(odd, bit));
     }
-    scales_minima(p, &out->d, &out->m);
+    load_scales_minima(p, &out->d, &out->m);
 }
 
 // Sixteen signed bytes, scale s of half s % 2 of block s / 2, in the order of `sub`.
@@ -195,7 +195,16 @@ STK_INLINE __m256i pair_products(blocks_of type, __m256i w, __m256i x)
                             : _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
 }
 
-// Lane b: the sum of block b's products with q[32*b ..], whose own sums are given, too.
+STK_INLINE __m256 block_scales(const eight_blocks *w)
+{
+    return w->d;
+}
+
+STK_INLINE __m256 block_minima(const eight_blocks *w)
+{
+    return w->m;
+}
+
 STK_INLINE __m256i sum_lanes(blocks_of type, const eight_blocks *w, const int8_t *q,
                              const int32_t *sums, uint32_t count)
 {

@@ -56,7 +56,7 @@ STK_INLINE void load_q4_k(const uint8_t *p, uint32_t count, eight_blocks *out)
     (void)count;
     for (int i = 0; i < 4; i++)
         out->q[i] = two_of_nibbles(p + 16 + 32 * i);
-    scales_minima(p, &out->d, &out->m);
+    load_scales_minima(p, &out->d, &out->m);
 }
 
 STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
@@ -69,7 +69,7 @@ STK_INLINE void load_q5_k(const uint8_t *p, uint32_t count, eight_blocks *out)
                               : _mm512_srli_epi16(fifth, 2 * i - 4);
         out->q[i] = or_and(two_of_nibbles(p + 48 + 32 * i), there, bit);
     }
-    scales_minima(p, &out->d, &out->m);
+    load_scales_minima(p, &out->d, &out->m);
 }
 
 STK_INLINE void load_q6_k(const uint8_t *p, uint32_t count, eight_blocks *out)
@@ -108,7 +108,16 @@ STK_INLINE __m512i add_within_lanes(const __m512i s[4])
     return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-// Lane b: the sum of block b's products with q[32*b ..], whose own sums are given, too.
+STK_INLINE __m256 block_scales(const eight_blocks *w)
+{
+    return w->d;
+}
+
+STK_INLINE __m256 block_minima(const eight_blocks *w)
+{
+    return w->m;
+}
+
 STK_INLINE __m256i sum_lanes(blocks_of type, const eight_blocks *w, const int8_t *q,
                              const int32_t *sums, uint32_t count)
 {

@@ -1,7 +1,7 @@
 // Products with weights as the file holds them, AVX2: K-quants and the other block-quantised types
 // that have no layout of their own.
 #include "cpu/x86/blocks_avx2.h"
-#include "cpu/x86/rows_panel.h"
+#include "cpu/rows_panel.h"
 #include "cpu/x86/x86.h"
 
 // Section 4, down rows are neurons: block b of eight, for a neuron whose h is in all lanes.

@@ -1,6 +1,6 @@
 // Products with weights as the file holds them, AVX-512 VNNI: the types that most files are of.
 #include "cpu/x86/blocks_avx512.h"
-#include "cpu/x86/rows_panel.h"
+#include "cpu/rows_panel.h"
 #include "cpu/x86/x86.h"
 
 STK_ROWS_OF(q8_0, avx512, .bytes = 34, .is_wide = true)

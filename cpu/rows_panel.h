@@ -1,9 +1,10 @@
-// cpu/x86/rows_panel.h: products with weights as the file holds them, row by row, eight blocks at a
-// time. Included by one file per instruction set, after its blocks_*.h; everything is inlined.
-#ifndef STK_CPU_X86_ROWS_PANEL_H
-#define STK_CPU_X86_ROWS_PANEL_H
+// cpu/rows_panel.h: products with weights as the file holds them, row by row, eight blocks at a
+// time (cpu/blocks.h). Included by one file per instruction set, after its blocks_*.h; everything
+// is inlined.
+#ifndef STK_CPU_ROWS_PANEL_H
+#define STK_CPU_ROWS_PANEL_H
 
-#include "cpu/x86/blocks.h"
+#include "cpu/blocks.h"
 
 enum {
     TOKENS_AT_ONCE = 8,
@@ -13,26 +14,11 @@ enum {
     FAR_BYTES = 4096,
 };
 
-// Lane i: what section 2 calls t, of block b + i.
-STK_INLINE __m256 terms(blocks_of type, const eight_blocks *w, const stk_act *act, uint32_t b,
-                        uint32_t count)
-{
-    __m256i lanes = first_lanes(count);
-    __m256 scale = _mm256_maskload_ps(act->d + b, lanes);
-    __m256i isum = sum_lanes(type, w, act->q + 32 * (size_t)b, act->sum + b, count);
-    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(w->d, scale));
-    if (type.is_unsigned) {
-        __m256 s = _mm256_cvtepi32_ps(_mm256_maskload_epi32(act->sum + b, lanes));
-        t = _mm256_sub_ps(t, _mm256_mul_ps(s, _mm256_mul_ps(w->m, scale)));
-    }
-    return t;
-}
-
 STK_INLINE void ask_ahead(const uint8_t *p, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch((const char *)p + NEAR_BYTES + i, _MM_HINT_T0);
-        _mm_prefetch((const char *)p + FAR_BYTES + i, _MM_HINT_T1);
+        __builtin_prefetch(p + NEAR_BYTES + i, 0, 3);
+        __builtin_prefetch(p + FAR_BYTES + i, 0, 2);
     }
 }
 
@@ -40,9 +26,9 @@ STK_INLINE void ask_ahead(const uint8_t *p, uint32_t bytes)
 STK_INLINE void dot_row(blocks_of type, const uint8_t *row, uint32_t blocks, const stk_act *acts,
                         uint32_t tokens, float *y, size_t stride, bool is_stream)
 {
-    __m256 a[TOKENS_AT_ONCE];
+    eight_floats a[TOKENS_AT_ONCE];
     for (uint32_t t = 0; t < tokens; t++)
-        a[t] = _mm256_setzero_ps();
+        a[t] = eight_zero();
     for (uint32_t b = 0; b < blocks; b += 8) {
         uint32_t count = type.is_super || blocks - b >= 8 ? 8 : blocks - b;
         eight_blocks w;
@@ -50,13 +36,10 @@ STK_INLINE void dot_row(blocks_of type, const uint8_t *row, uint32_t blocks, con
             ask_ahead(row + blocks_at(type, b), type.is_super ? type.bytes : 8 * type.bytes);
         type.load(row + blocks_at(type, b), count, &w);
         for (uint32_t t = 0; t < tokens; t++)
-            a[t] = _mm256_add_ps(a[t], terms(type, &w, &acts[t], b, count));
+            a[t] = eight_add(a[t], terms(type, &w, &acts[t], b, count));
     }
-    for (uint32_t t = 0; t < tokens; t++) {
-        __m128 c = _mm_add_ps(_mm256_castps256_ps128(a[t]), _mm256_extractf128_ps(a[t], 1));
-        c = _mm_add_ps(c, _mm_movehl_ps(c, c));
-        y[t * stride] = _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
-    }
+    for (uint32_t t = 0; t < tokens; t++)
+        y[t * stride] = eight_tree(a[t]);
 }
 
 STK_INLINE void matmul(blocks_of type, const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
@@ -83,43 +66,29 @@ STK_INLINE void gather(blocks_of type, const stk_matrix *w, const uint32_t *rows
         dot_row(type, stk_matrix_row(w, rows[i]), w->cols / 32, act, 1, &y[i], 1, false);
 }
 
-// Eight registers of eight become their columns.
-STK_INLINE void transpose(__m256 r[8])
-{
-    __m256 a[8], b[8];
-    for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
-}
-
 // Groups g.. of the rows of eight outputs; those past the last output repeat one.
 STK_INLINE void load_rows(blocks_of type, const stk_matrix *w, uint32_t o, uint32_t g,
                           uint32_t count, eight_blocks rows[8])
 {
+    size_t row_bytes = blocks_at(type, w->cols / 32);
     for (uint32_t i = 0; i < 8; i++) {
-        const uint8_t *row = stk_matrix_row(w, o + i < w->rows ? o + i : o);
-        type.load(row + blocks_at(type, g), count, &rows[i]);
+        const uint8_t *row = (const uint8_t *)w->data + (o + i < w->rows ? o + i : o) * row_bytes;
+        const uint8_t *p = row + blocks_at(type, g);
+        for (uint32_t at = 0; at < (type.is_super ? type.bytes : 8 * type.bytes); at += 64) {
+            __builtin_prefetch(p + 8 * row_bytes + at, 0, 3);
+            __builtin_prefetch(p + 16 * row_bytes + at, 0, 2);
+        }
+        type.load(p, count, &rows[i]);
     }
 }
 
 // The terms of eight groups from g on, of eight outputs, one group to a register.
 STK_INLINE void square(blocks_of type, const eight_blocks rows[8], const stk_act *h, uint32_t g,
-                       uint32_t count, __m256 t[8])
+                       uint32_t count, eight_floats t[8])
 {
     for (uint32_t i = 0; i < 8; i++)
         t[i] = terms(type, &rows[i], h, g, count);
-    transpose(t);
+    eight_transpose(t);
 }
 
 // Section 4, down rows are outputs. Groups are the blocks of a row, so eight groups of eight
@@ -129,7 +98,7 @@ STK_INLINE void down(blocks_of type, const stk_matrix *w, const stk_neurons *n, 
 {
     const stk_act h = {n->h, n->q, n->d, n->sum};
     for (uint32_t o = 0; o < w->rows; o += 8) {
-        __m256 t[8], sum = _mm256_loadu_ps(y + o); // y has room for that
+        eight_floats t[8], sum = eight_load(y + o); // y has room for that
         for (uint32_t g = type.is_super ? begin / 8 * 8 : begin; g < end; g += 8) {
             uint32_t count = type.is_super || end - g >= 8 ? 8 : end - g;
             eight_blocks rows[8];
@@ -137,9 +106,9 @@ STK_INLINE void down(blocks_of type, const stk_matrix *w, const stk_neurons *n, 
             square(type, rows, &h, g, count, t);
             for (uint32_t i = 0; i < count; i++)
                 if (g + i >= begin && g + i < end && n->d[g + i] != 0)
-                    sum = _mm256_add_ps(sum, t[i]);
+                    sum = eight_add(sum, t[i]);
         }
-        _mm256_storeu_ps(y + o, sum);
+        eight_store(y + o, sum);
     }
 }
 
@@ -148,27 +117,27 @@ STK_INLINE void down_outputs(blocks_of type, const stk_matrix *w, uint32_t o, co
                              uint32_t tokens, float *const *y)
 {
     uint32_t groups = w->cols / 32;
-    __m256 sums[DOWN_TOKENS][STK_EXPERT_PARTS];
+    eight_floats sums[DOWN_TOKENS][STK_EXPERT_PARTS];
     for (uint32_t i = 0; i < tokens * STK_EXPERT_PARTS; i++)
-        sums[i / STK_EXPERT_PARTS][i % STK_EXPERT_PARTS] = _mm256_setzero_ps();
+        sums[i / STK_EXPERT_PARTS][i % STK_EXPERT_PARTS] = eight_zero();
     for (uint32_t g = 0; g < groups; g += 8) {
         uint32_t count = groups - g < 8 ? groups - g : 8;
         eight_blocks rows[8];
         load_rows(type, w, o, g, count, rows);
         for (uint32_t t = 0; t < tokens; t++) {
-            __m256 terms_of[8];
+            eight_floats terms_of[8];
             square(type, rows, &h[t], g, count, terms_of);
             for (uint32_t i = 0, part = 0; i < count; i++) {
                 while (groups * (part + 1) / STK_EXPERT_PARTS <= g + i)
                     part++;
                 if (h[t].d[g + i] != 0)
-                    sums[t][part] = _mm256_add_ps(sums[t][part], terms_of[i]);
+                    sums[t][part] = eight_add(sums[t][part], terms_of[i]);
             }
         }
     }
     for (uint32_t t = 0; t < tokens; t++)
-        _mm256_storeu_ps(y[t] + o, _mm256_add_ps(_mm256_add_ps(sums[t][0], sums[t][2]),
-                                                 _mm256_add_ps(sums[t][1], sums[t][3])));
+        eight_store(y[t] + o, eight_add(eight_add(sums[t][0], sums[t][2]),
+                                        eight_add(sums[t][1], sums[t][3])));
 }
 
 STK_INLINE int down_rows(blocks_of type, const stk_matrix *w, const stk_act *h, uint32_t count,
