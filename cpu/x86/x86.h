@@ -25,64 +25,8 @@ bool stk_cpu_enable_amx(void);
 #define STK_DECLARE_DOWN_ROWS(name)                                                                \
     int name(const stk_matrix *down, const stk_act *h, uint32_t count, float *const *y);
 
-// Weights as the file holds them: STK_ROWS_KERNELS of kernels.def.
-#define STK_DECLARE_ROWS(type, set)                                                                \
-    STK_DECLARE_MATMUL(stk_matmul_rows_##type##_##set)                                             \
-    STK_DECLARE_GATHER(stk_gather_rows_##type##_##set)                                             \
-    STK_DECLARE_DOWN(stk_down_outputs_##type##_##set)                                              \
-    STK_DECLARE_DOWN_ROWS(stk_down_rows_##type##_##set)
-
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_f32_avx2)
-STK_DECLARE_MATMUL(stk_matmul_f16_avx2)
-STK_DECLARE_GATHER(stk_gather_f16_avx2)
-STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx2)
-STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx2)
-STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx2)
-STK_DECLARE_ROWS(q4_0, avx2)
-STK_DECLARE_ROWS(q4_1, avx2)
-STK_DECLARE_ROWS(q5_0, avx2)
-STK_DECLARE_ROWS(q5_1, avx2)
-STK_DECLARE_ROWS(q8_0, avx2)
-STK_DECLARE_ROWS(iq4_nl, avx2)
-STK_DECLARE_ROWS(mxfp4, avx2)
-STK_DECLARE_ROWS(q3_k, avx2)
-STK_DECLARE_ROWS(q4_k, avx2)
-STK_DECLARE_ROWS(q5_k, avx2)
-STK_DECLARE_ROWS(q6_k, avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q4_0_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q4_1_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q5_0_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q5_1_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q8_0_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_iq4_nl_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_mxfp4_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q3_k_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q4_k_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q5_k_avx2)
-STK_DECLARE_DOWN(stk_down_neurons_q6_k_avx2)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_f32_avx512)
-STK_DECLARE_MATMUL(stk_matmul_f16_avx512)
-STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx512)
-STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx512)
-STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx512)
-STK_DECLARE_ROWS(q8_0, avx512)
-STK_DECLARE_ROWS(q4_k, avx512)
-STK_DECLARE_ROWS(q5_k, avx512)
-STK_DECLARE_ROWS(q6_k, avx512)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_amx)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_amx)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_amx)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_avx2)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_avxvnni)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_amx)
+#define STK_KERNEL(op, isa, format, type, function) STK_DECLARE_##op(function)
+#include "cpu/kernels.def"
+#undef STK_KERNEL
 
 #endif
