@@ -54,7 +54,7 @@ static stk_probe_disk disk(const char *name, uint64_t speed)
                         .is_direct = true,
                         .engine = "threads",
                         .sequential_mib_s = speed,
-                        .random_1mib_mib_s = 2,
+                        .random_expert_mib_s = 2,
                         .random_4kib_per_s = 3,
                         .random_4kib_latency_ns = 4,
                         .random_4kib_deep_per_s = 6};
@@ -170,7 +170,7 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 3", "\"version\": 1"},
+        {"\"version\": 4", "\"version\": 1"},
         {"\"from_node\": 0", "\"from_node\": 9"},
         {"\"to_node\": 0", "\"to_node\": -1"},
         {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},

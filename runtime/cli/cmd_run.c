@@ -97,10 +97,18 @@ static void report_store(const stk_run *run, const stk_generate_stats *generated
              (double)s.wait_ns * 1e-6 / tokens / stk_engine_thread_count(run->model.engine));
 }
 
+// What is compared next begins here.
+static void begin_compare(stk_run *run)
+{
+    stk_session_metrics_reset(run->session);
+    run->reads = stk_expert_store_get_stats(stk_engine_store(run->model.engine));
+}
+
 // The passes since the metrics were reset, against what was planned for such passes: a prompt's
 // together, or a token's on average.
 static void compare(const stk_run *run, const char *what, bool is_prompt, const stk_log *log)
 {
+    stk_expert_store *store = stk_engine_store(run->model.engine);
     const stk_plan *plan = stk_engine_planned(run->model.engine);
     const stk_plan_model *model = stk_engine_plan_model(run->model.engine);
     const stk_metrics *m = stk_session_metrics(run->session);
@@ -119,7 +127,10 @@ static void compare(const stk_run *run, const char *what, bool is_prompt, const 
     else // several guessed tokens at once
         stk_cost_prefill(&run->facts->machine, model, &plan->choices, rows,
                          (position + length - rows) / 2, &cost);
-    stk_plan_compare(what, &cost, is_prompt ? 1 : m->forwards, m, log);
+    stk_expert_store_stats now = stk_expert_store_get_stats(store);
+    stk_expert_store_stats reads = stk_expert_store_stats_between(&run->reads, &now);
+    stk_plan_compare(what, &cost, is_prompt ? 1 : m->forwards, m,
+                     stk_expert_store_is_resident(store) ? NULL : &reads, log);
 }
 
 // Whether experts were read where they are, on several memory nodes.
@@ -175,7 +186,7 @@ static bool on_token(void *user, int32_t id)
         const stk_log later = {.write = keep_line, .user = run, .level_max = STK_LOG_INFO};
         compare(run, "prompt", true, &later);
         if (run->compares)
-            stk_session_metrics_reset(run->session);
+            begin_compare(run);
     }
     run->ids[run->id_count++] = id;
     if (run->options.is_json) // which decodes all of them at the end
@@ -198,7 +209,7 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
 {
     run->id_count = 0;
     run->prompt_report[0] = '\0';
-    stk_session_metrics_reset(run->session);
+    begin_compare(run);
     stk_text_stop_begin(&run->stop, run->stops, run->stop_count);
     const stk_generate_options options = {
         .session = run->session,

@@ -101,8 +101,8 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
     m->barrier_s = BARRIER_S + BARRIER_WORKER_S * m->worker_max;
     m->disk_bytes_per_s = ASSUMED_DISK_BYTES_PER_S;
     m->disk_latency_s = ASSUMED_DISK_LATENCY_S;
-    if (disk && disk->random_1mib_mib_s) {
-        m->disk_bytes_per_s = mib(disk->random_1mib_mib_s);
+    if (disk && disk->random_expert_mib_s) {
+        m->disk_bytes_per_s = mib(disk->random_expert_mib_s);
         m->disk_latency_s = (double)disk->random_4kib_latency_ns * 1e-9;
         out->has_disk_probe = true;
     }

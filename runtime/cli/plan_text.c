@@ -169,6 +169,18 @@ static void print_stages(const stk_plan *p)
            p->decode.tokens_per_s, "", p->prefill.tokens_per_s, p->prefill.rows);
 }
 
+// What a run takes whose cache starts empty, because no record of use says what to load.
+static void print_first(const stk_plan_shown *s, bool explains)
+{
+    const stk_plan *p = s->plan;
+    bool is_limited = p->first.disk_bytes > 0;
+    if (!is_limited || (!s->model->starts_empty && !explains))
+        return;
+    printf("%-10s prompt %.1f tokens/s: it reads %.0f MiB, as the cache starts empty%s\n",
+           "first run", p->first.tokens_per_s, p->first.disk_bytes / 0x1p20,
+           s->model->starts_empty ? "; the above is for later runs" : " without a record of use");
+}
+
 static void print_binding(const stk_plan *p)
 {
     double best = p->gain_memory;
@@ -187,6 +199,7 @@ void stk_plan_print_text(const stk_plan_shown *s, bool explains)
     print_memory(s, explains);
     print_choices(s, explains);
     print_stages(s->plan);
+    print_first(s, explains);
     print_binding(s->plan);
     if (!explains)
         return;

@@ -36,8 +36,8 @@ static json_t *disk_to_json(const stk_probe_disk *d)
     return json_pack("{s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I}", "device", d->device.name,
                      "device_bytes", (json_int_t)d->device.size_bytes, "file_bytes",
                      (json_int_t)d->file_bytes, "direct", d->is_direct, "engine", d->engine,
-                     "sequential_mib_s", (json_int_t)d->sequential_mib_s, "random_1mib_mib_s",
-                     (json_int_t)d->random_1mib_mib_s, "random_4kib_per_s",
+                     "sequential_mib_s", (json_int_t)d->sequential_mib_s, "random_expert_mib_s",
+                     (json_int_t)d->random_expert_mib_s, "random_4kib_per_s",
                      (json_int_t)d->random_4kib_per_s, "random_4kib_latency_ns",
                      (json_int_t)d->random_4kib_latency_ns, "random_4kib_deep_per_s",
                      (json_int_t)d->random_4kib_deep_per_s);
@@ -127,7 +127,7 @@ static bool take_disk(const json_t *json, stk_probe_disk *out)
     return take_u64(json, "device_bytes", INT64_MAX, &out->device.size_bytes) &&
            take_u64(json, "file_bytes", INT64_MAX, &out->file_bytes) &&
            take_u64(json, "sequential_mib_s", INT64_MAX, &out->sequential_mib_s) &&
-           take_u64(json, "random_1mib_mib_s", INT64_MAX, &out->random_1mib_mib_s) &&
+           take_u64(json, "random_expert_mib_s", INT64_MAX, &out->random_expert_mib_s) &&
            take_u64(json, "random_4kib_per_s", INT64_MAX, &out->random_4kib_per_s) &&
            take_u64(json, "random_4kib_latency_ns", INT64_MAX, &out->random_4kib_latency_ns) &&
            take_u64(json, "random_4kib_deep_per_s", INT64_MAX, &out->random_4kib_deep_per_s);

@@ -11,6 +11,7 @@
 // (bench/2026-11-22-plan.md).
 enum { PREFILL_ROWS = 32, QUICK_RUNS = 2, QUICK_DISK_MS = 250 };
 static const uint64_t QUICK_BUFFER_BYTES = 512 << 20, QUICK_FILE_BYTES = 64 << 20;
+static const uint64_t DISK_MEMORY_BYTES = 128 << 20;
 
 static stk_status probe_rate(const stk_machine *machine, uint32_t rows, bool is_quick,
                              const stk_log *log, stk_probe_rate *out)
@@ -49,6 +50,13 @@ static stk_status probe_memory_and_cores(const stk_machine *machine, bool is_qui
     return status;
 }
 
+// Where the disk's reads end: little of what is free.
+static uint64_t disk_memory_bytes(const stk_machine *machine)
+{
+    uint64_t share = stk_machine_limits(machine)->memory_available_bytes / 16;
+    return share < DISK_MEMORY_BYTES ? share : DISK_MEMORY_BYTES;
+}
+
 stk_status stk_probe_run(const stk_probe_run_options *o, const stk_machine *machine,
                          const stk_block_device *device, const stk_log *log,
                          stk_probe_results *results, bool *is_new)
@@ -67,6 +75,7 @@ stk_status stk_probe_run(const stk_probe_run_options *o, const stk_machine *mach
         .file_bytes_max = o->is_quick ? QUICK_FILE_BYTES : 0,
         .milliseconds_max = o->is_quick ? QUICK_DISK_MS : 0,
         .is_quick = o->is_quick,
+        .memory_bytes_max = disk_memory_bytes(machine),
     };
     stk_probe_disk disk;
     *is_new = true;
