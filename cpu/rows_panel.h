@@ -1,9 +1,6 @@
 // cpu/rows_panel.h: products with weights as the file holds them, row by row, eight blocks at a
 // time (cpu/blocks.h). Included by one file per instruction set, after its blocks_*.h; everything
 // is inlined.
-#ifndef STK_CPU_ROWS_PANEL_H
-#define STK_CPU_ROWS_PANEL_H
-
 #include "cpu/blocks.h"
 
 enum {
@@ -179,5 +176,3 @@ STK_INLINE int down_rows(blocks_of type, const stk_matrix *w, const stk_act *h, 
     {                                                                                              \
         return down_rows(name, w, h, count, y);                                                    \
     }
-
-#endif
