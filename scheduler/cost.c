@@ -227,8 +227,9 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
-    // One thread lays out what was read while the disk reads on. It takes its time from the workers
-    // where they have all cores, and of a layer's last expert the last slice is waited for.
+    // One thread reads and lays out what was read: experts come as fast as if it did that in turns
+    // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
+    // of a layer's last expert the last slice is waited for.
     double pack_s = m->is_repacked
                         ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
                         : 0;
@@ -237,7 +238,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
                          : missed * pack_s / c->choices->worker_count;
     c->out->stages[STK_STAGE_GATE].seconds += taken_s;
     compute += taken_s;
-    double read_s = fmax((double)m->read_bytes / speed, pack_s); // of one expert
+    double read_s = (double)m->read_bytes / speed + pack_s; // of one expert
     double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
     double unguessed = missed * (1 - m->guess_recall[depth]);
     double per_layer = unguessed / m->layer_count;
