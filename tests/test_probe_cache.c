@@ -232,7 +232,7 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 4", "\"version\": 1"},
+        {"\"version\": 5", "\"version\": 1"},
         {"\"from_node\": 0", "\"from_node\": 9"},
         {"\"to_node\": 0", "\"to_node\": -1"},
         {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},
