@@ -174,7 +174,7 @@ stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *
 
 stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type)
 {
-    if (cpu->isas & STK_ISA_F32)
+    if (cpu->isas & STK_ISA_F32 || format == STK_FORMAT_ROWS) // there skipping is faster
         return NULL;
     return (stk_matmul_fn)find(cpu, STK_OP_MATMUL, format, type);
 }
@@ -183,6 +183,8 @@ stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const 
 {
     if (cpu->isas & STK_ISA_F32)
         return NULL;
+    if (format == STK_FORMAT_ROWS)
+        return (stk_down_rows_fn)find(cpu, STK_OP_DOWN_ROWS, format, type);
     // The sparse kernels of a set are faster than this one of a narrower set.
     stk_cpu widest = {.isas = widest_of(cpu->isas)};
     return (stk_down_rows_fn)find(&widest, STK_OP_DOWN_ROWS, format, type);

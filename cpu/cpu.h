@@ -143,7 +143,8 @@ stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_ty
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *type);
 
-// Kernels that compute an expert's inactive neurons too, for prompts; NULL where there is none.
+// Kernels that compute an expert's inactive neurons too; NULL where there is none. For prompts, but
+// those of STK_FORMAT_ROWS, whose `down` cannot skip neurons, for any number of tokens.
 stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
 

@@ -14,13 +14,13 @@ enum {
     DENSE_ROWS_MIN = 6,   // from as many rows inactive neurons are computed too
     PHASES_PER_LAYER = 8,
     READ_BYTES = 512 << 10,
+    SLICES = 3, // of an expert in a GGUF
 };
 // Of plain streaming, by the products of one row: each is over after a few MB and begins anew. The
 // head alone is long enough for that not to count.
 static const double DENSE_EFFICIENCY = 0.95;
 static const double FEW_EFFICIENCY = 0.35; // of reads in runs, when a few rows take turns
-// Of 1 MiB reads, 8 at a time, by the store's shorter ones, twice as many at once.
-static const double DISK_EFFICIENCY = 1.07;
+static const double PACK_MOVES = 3; // laying out a byte: it is read, its place is read and written
 static const double ATTEND_EFFICIENCY = 0.60;
 // Of the integer rates of one row and of many: attention computes in floats.
 static const double ATTEND_ONE_SHARE = 0.27, ATTEND_MANY_SHARE = 0.14;
@@ -29,6 +29,9 @@ static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
+// How well decode's reads overlap with its computing: 1 would be one after the other, much more the
+// longer of both. Without guesses, and for each layer guessed ahead, up to four.
+static const double BLEND_NONE = 1.1, BLEND_GUESS = 0.13;
 static const double READ_BEGIN_S = 32e-6; // a worker's time to hand an expert's read to the system
 static const double PAGES_BYTES_PER_S = 1.2e9; // taking fresh memory: the kernel clears it
 
@@ -179,7 +182,7 @@ static void add_experts(const stk_cost_pass *c, double from, double to)
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
 {
-    double most = m->disk_bytes_per_s * DISK_EFFICIENCY;
+    double most = m->disk_bytes_per_s;
     double alone = m->disk_latency_s + READ_BYTES / most;
     double reach = (inflight ? inflight : 1) * (double)READ_BYTES / alone;
     return reach < most ? reach : most;
@@ -209,7 +212,8 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
                 (is_decode ? c->choices->decode_slots : c->choices->prompt_slots) * ranks,
            all = m->skew.experts;
     double wanted = stk_skew_touched(&m->skew, 0, all, (uint32_t)c->rows);
-    double missed = stk_skew_touched(&m->skew, to, all, (uint32_t)c->rows);
+    double missed = stk_skew_touched(&m->skew, c->is_first ? gpu_first : to, all,
+                                     (uint32_t)c->rows);
     c->out->hit_rate = wanted > 0 ? 1 - missed / wanted : 1;
     if (!(missed > 0))
         return;
@@ -226,18 +230,32 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
+    // One thread reads and lays out what was read: experts come as fast as if it did that in turns
+    // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
+    // of a layer's last expert the last slice is waited for.
+    double pack_s = m->is_repacked
+                        ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
+                        : 0;
+    double taken_s = c->choices->worker_count < c->machine->worker_max
+                         ? 0
+                         : missed * pack_s / c->choices->worker_count;
+    c->out->stages[STK_STAGE_GATE].seconds += taken_s;
+    compute += taken_s;
+    double read_s = (double)m->read_bytes / speed + pack_s; // of one expert
     double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
     double unguessed = missed * (1 - m->guess_recall[depth]);
     double per_layer = unguessed / m->layer_count;
     double waits = per_layer < 1 ? per_layer : 1; // layers that wait at all
-    double throughput = bytes / speed;
-    double exposed = unguessed * (double)m->read_bytes / speed +
-                     waits * m->layer_count * c->machine->disk_latency_s;
+    double throughput = bytes / (double)m->read_bytes * read_s;
+    if (c->is_first) // the slots are fresh memory
+        throughput += fmin(missed, to - gpu_first) * (double)m->slot_bytes / PAGES_BYTES_PER_S;
+    double exposed = unguessed * read_s +
+                     waits * m->layer_count * (c->machine->disk_latency_s + pack_s / SLICES);
     double pass = before_route +
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = is_decode ? 1 + 0.4 * (depth < 4 ? depth : 4) : 4;
+    double blend = is_decode ? BLEND_NONE + BLEND_GUESS * fmin(depth, 4) : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];
@@ -276,11 +294,11 @@ static void add_hops(const stk_cost_pass *c)
 
 static void cost_pass(const stk_plan_machine *machine, const stk_plan_model *model,
                       const stk_plan_choices *choices, uint32_t rows, uint32_t position,
-                      stk_plan_cost *out)
+                      bool is_first, stk_plan_cost *out)
 {
     memset(out, 0, sizeof *out);
     out->rows = rows;
-    const stk_cost_pass c = {machine, model, choices, rows, out};
+    const stk_cost_pass c = {machine, model, choices, rows, is_first, out};
     const stk_plan_gpu_experts_cost gpu = stk_plan_gpu_experts(&c);
     add_dense(&c, position + (rows - 1) / 2.0 + 1);
     add_experts(&c, gpu.count, model->skew.experts);
@@ -308,14 +326,21 @@ static void cost_pass(const stk_plan_machine *machine, const stk_plan_model *mod
 void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *model,
                      const stk_plan_choices *choices, uint32_t position, stk_plan_cost *out)
 {
-    cost_pass(machine, model, choices, 1, position, out);
+    cost_pass(machine, model, choices, 1, position, false, out);
 }
 
 void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
                       const stk_plan_choices *choices, uint32_t rows, uint32_t position,
                       stk_plan_cost *out)
 {
-    cost_pass(machine, model, choices, rows, position, out);
+    cost_pass(machine, model, choices, rows, position, false, out);
+}
+
+void stk_cost_first(const stk_plan_machine *machine, const stk_plan_model *model,
+                    const stk_plan_choices *choices, uint32_t rows, stk_plan_cost *out)
+{
+    bool is_limited = choices->prompt_slots < model->skew.experts;
+    cost_pass(machine, model, choices, rows, 0, is_limited, out);
 }
 
 double stk_cost_taking_s(const stk_plan_model *m, uint32_t workers, uint32_t rows)
@@ -331,7 +356,10 @@ void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *mode
     stk_plan_cost pass, all = {.rows = tokens};
     for (uint32_t at = 0, rows; at < tokens; at += rows) {
         rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;
-        cost_pass(machine, model, choices, rows, position + at, &pass);
+        if (position + at == 0 && model->starts_empty)
+            stk_cost_first(machine, model, choices, rows, &pass);
+        else
+            stk_cost_prefill(machine, model, choices, rows, position + at, &pass);
         for (int i = 0; i < STK_STAGE_COUNT; i++) {
             all.stages[i].bytes += pass.stages[i].bytes;
             all.stages[i].macs += pass.stages[i].macs;

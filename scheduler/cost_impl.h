@@ -18,6 +18,7 @@ typedef struct stk_cost_pass {
     const stk_plan_model *model;
     const stk_plan_choices *choices;
     double rows;
+    bool is_first; // no expert is in memory yet
     stk_plan_cost *out;
 } stk_cost_pass;
 

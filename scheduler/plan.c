@@ -448,6 +448,7 @@ stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *
     uint32_t rows = prompt < s.best.batch_rows ? prompt : s.best.batch_rows;
     stk_cost_decode(machine, model, &s.best, prompt, &out->decode);
     stk_cost_prefill(machine, model, &s.best, rows, 0, &out->prefill);
+    stk_cost_first(machine, model, &s.best, rows, &out->first);
     find_binding(&s, out);
     share_layers(machine, model, out);
     return STK_OK;

@@ -75,6 +75,8 @@ typedef struct stk_plan_model {
     uint64_t head_bytes, head_macs;            // of the model
     uint64_t slot_bytes, read_bytes;           // of one expert: in memory; read from disk
     uint32_t slots_min;
+    bool is_repacked;  // what is read is laid out anew, by the thread that reads
+    bool starts_empty; // no record says which experts to load before the first prompt
 
     // Memory of the model.
     uint64_t program_bytes;
@@ -179,7 +181,8 @@ typedef struct stk_plan {
     uint32_t rank_count;
     stk_plan_range ranks[STK_PLAN_RANKS_MAX];
     stk_plan_cost decode, prefill;
-    double seconds; // of the whole work: prompt_tokens and new_tokens
+    stk_plan_cost first; // prefill with no expert in memory yet; as prefill when everything fits
+    double seconds;      // of the whole work: prompt_tokens and new_tokens
     // How much shorter the work would be with twice of each, as a share. The largest binds.
     double gain[STK_LIMIT_KIND_COUNT], gain_memory;
     uint32_t tried;       // choices looked at
@@ -197,15 +200,20 @@ STK_CHECKED stk_status stk_plan_make(const stk_plan_machine *machine, const stk_
 uint64_t stk_plan_fixed_bytes(const stk_plan_model *model, uint32_t worker_count,
                               uint32_t batch_rows, bool is_limited);
 
-// The cost of one forward pass at `position`: one row, or `rows` of a prompt.
+// The cost of one forward pass at `position`: one row, or `rows` of a prompt. `first`: a prompt's
+// when no expert is in memory yet.
 void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *model,
                      const stk_plan_choices *choices, uint32_t position, stk_plan_cost *out);
 void stk_cost_prefill(const stk_plan_machine *machine, const stk_plan_model *model,
                       const stk_plan_choices *choices, uint32_t rows, uint32_t position,
                       stk_plan_cost *out);
 
+void stk_cost_first(const stk_plan_machine *machine, const stk_plan_model *model,
+                    const stk_plan_choices *choices, uint32_t rows, stk_plan_cost *out);
+
 // The cost of a prompt's passes together: `tokens` from `position` on, in batches, the head once.
-// At position 0 the memory of the session is taken, which counts to the rows.
+// At position 0 the memory of the session is taken, which counts to the rows, and of a model that
+// starts empty the first pass reads all it needs.
 void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      stk_plan_cost *out);

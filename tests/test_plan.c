@@ -317,6 +317,52 @@ static void guesses_cost_routers(void **state)
     assert_true(large.choices.guess_layers < plan.choices.guess_layers);
 }
 
+// Experts that are laid out anew after they were read cost the workers time, but only those that
+// are read.
+static void repacking_costs_what_is_read(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b(), packed = o;
+    stk_plan_machine m = plan_machine(1, 8, UINT64_C(16) << 30, 40);
+    stk_plan_choices c = {.worker_count = 8, .batch_rows = 512, .reads_inflight = 16};
+    stk_plan_cost before, after;
+    o.is_repacked = true;
+    m.disk_bytes_per_s = 100e9; // no disk is that fast: one thread cannot keep up with it
+    for (uint32_t slots = 256; slots <= 1024; slots += 768) {
+        c.prompt_slots = c.decode_slots = slots;
+        stk_cost_decode(&m, &packed, &c, 512, &before);
+        stk_cost_decode(&m, &o, &c, 512, &after);
+        assert_true(slots == 1024 ? after.seconds <= before.seconds
+                                  : after.seconds > 1.2 * before.seconds);
+        assert_true(after.disk_bytes >= before.disk_bytes && after.disk_bytes <= before.disk_bytes);
+    }
+}
+
+// Before anything is in memory a prompt reads every expert that it uses, once.
+static void a_first_run_reads_everything(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    stk_plan_machine m = plan_machine(1, 8, UINT64_C(16) << 30, 40);
+    stk_plan_choices c = {
+        .worker_count = 8, .batch_rows = 256, .reads_inflight = 16, .prompt_slots = 300};
+    stk_plan_cost warm, first, all;
+    stk_cost_prefill(&m, &o, &c, 256, 0, &warm);
+    stk_cost_first(&m, &o, &c, 256, &first);
+    double touched = stk_skew_touched(&o.skew, 0, 1024, 256) * (double)o.read_bytes;
+    assert_true(fabs(first.disk_bytes - touched) < 1e-6 * touched);
+    assert_true(first.seconds > warm.seconds && first.disk_bytes > warm.disk_bytes);
+    assert_true(first.hit_rate < 1e-9);
+    o.starts_empty = true; // of two passes the first, and only where the prompt begins
+    stk_cost_prompt(&m, &o, &c, 512, 0, &all);
+    assert_true(fabs(all.disk_bytes - first.disk_bytes - warm.disk_bytes) < 1);
+    stk_cost_prompt(&m, &o, &c, 256, 512, &all);
+    assert_true(fabs(all.disk_bytes - warm.disk_bytes) < 1);
+    c.prompt_slots = 1024; // loaded before the first prompt
+    stk_cost_first(&m, &o, &c, 256, &first);
+    assert_true(first.disk_bytes < 1);
+}
+
 static void says_what_binds(void **state)
 {
     (void)state;
@@ -372,11 +418,18 @@ static void skew_follows_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_plan_fits),      cmocka_unit_test(wishes_are_kept),
-        cmocka_unit_test(more_never_hurts),     cmocka_unit_test(search_is_near_brute_force),
-        cmocka_unit_test(ranks_share_layers),   cmocka_unit_test(more_ranks_hold_more_experts),
-        cmocka_unit_test(guesses_cost_routers), cmocka_unit_test(says_what_binds),
-        cmocka_unit_test(refuses_nonsense),     cmocka_unit_test(skew_follows_a_record),
+        cmocka_unit_test(every_plan_fits),
+        cmocka_unit_test(wishes_are_kept),
+        cmocka_unit_test(more_never_hurts),
+        cmocka_unit_test(search_is_near_brute_force),
+        cmocka_unit_test(ranks_share_layers),
+        cmocka_unit_test(more_ranks_hold_more_experts),
+        cmocka_unit_test(guesses_cost_routers),
+        cmocka_unit_test(says_what_binds),
+        cmocka_unit_test(repacking_costs_what_is_read),
+        cmocka_unit_test(a_first_run_reads_everything),
+        cmocka_unit_test(refuses_nonsense),
+        cmocka_unit_test(skew_follows_a_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,22 @@ static void offsets(void **state)
     }
     for (int i = 0; i < 10; i++)
         assert_true(seen[i]);
+    p.run_blocks = 4; // within the file, one block after the other
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t offset = stk_disk_offset(&p, i);
+        assert_in_range(offset / 4096, 0, 9);
+        assert_true(i % 4 == 0 || offset == stk_disk_offset(&p, i - 1) + 4096);
+    }
+}
+
+// Reads end in all of the memory, a block apart.
+static void targets(void **state)
+{
+    (void)state;
+    static uint8_t memory[3 * 4096 + 5];
+    stk_disk_pattern p = {.block_bytes = 4096, .memory = memory, .memory_bytes = sizeof memory};
+    for (uint64_t i = 0; i < 8; i++)
+        assert_ptr_equal(stk_disk_target(&p, i), memory + i % 3 * 4096);
 }
 
 static uint32_t entries_in(const char *folder)
@@ -140,7 +156,7 @@ static uint32_t entries_in(const char *folder)
 
 static void expect_figures(const stk_probe_disk *d)
 {
-    assert_true(d->sequential_mib_s > 0 && d->random_1mib_mib_s > 0);
+    assert_true(d->sequential_mib_s > 0 && d->random_expert_mib_s > 0);
     assert_true(d->random_4kib_per_s > 0 && d->random_4kib_deep_per_s > 0);
     assert_true(d->random_4kib_latency_ns > 0);
 }
@@ -235,7 +251,8 @@ static void failures(void **state)
                               .block_bytes = 4096,
                               .depth = 4,
                               .nanoseconds_max = 1000000,
-                              .buffers = buffers};
+                              .memory = buffers,
+                              .memory_bytes = 4 * 4096};
         stk_disk_result r;
         line[0] = '\0';
         stk_status status = engines[i]->run(&p, &test_log, &r);
@@ -259,6 +276,7 @@ int main(void)
         cmocka_unit_test(memory_and_work),
         cmocka_unit_test(other_machines_are_refused),
         cmocka_unit_test(offsets),
+        cmocka_unit_test(targets),
         cmocka_unit_test(temporary_file),
         cmocka_unit_test(given_file),
         cmocka_unit_test(failures),

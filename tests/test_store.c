@@ -84,6 +84,11 @@ static void check_stats(stk_engine *engine, const variant *v)
     assert_true(s.slots_used <= s.slot_count);
     assert_true(s.evictions <= s.reads + LOADS);
     assert_true(s.inflight_peak >= 1 && s.inflight_peak <= 16);
+    assert_true(s.busy_ns > 0 && s.bursts > 0);
+    assert_true(s.flight_ns >= s.busy_ns && s.flight_ns <= 16 * s.busy_ns);
+    assert_true((s.pack_ns > 0) == !v->sidecar);
+    stk_expert_store_stats none = stk_expert_store_stats_between(&s, &s);
+    assert_int_equal(none.wanted + none.reads + none.read_bytes + none.busy_ns + none.flight_ns, 0);
 }
 
 static void compare(const char *model, const store_result *want, variant v, bool all_sizes)

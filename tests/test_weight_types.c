@@ -148,13 +148,52 @@ static void test_transposed(void **state)
     check_model(convert(TEST_STORIES, "few.gguf", 4, true, mixed_types, NULL), "mixed transposed");
 }
 
+// Types that hold the same values exactly give the same bits, however workers share the experts:
+// in parts, whole, row by row or all rows at once.
+static void test_synthetic(void **state)
+{
+    (void)state;
+    static const stk_synth_weights same[] = {STK_SYNTH_PURE_Q4_0, STK_SYNTH_Q4_0, STK_SYNTH_Q8_0,
+                                             STK_SYNTH_Q6_K};
+    enum { ROWS = 12 };
+    const char *path = test_path("synthetic.gguf");
+    stk_synth_options options = test_tiny(path, 0);
+    int32_t random[ROWS];
+    float *want = NULL, *got = test_floats((size_t)ROWS * TEST_TINY_VOCAB);
+    test_random_ids(5, TEST_TINY_VOCAB, random, ROWS);
+    options.overwrite = true;
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        options.weights = same[i];
+        assert_int_equal(stk_synth_write(&options, &test_log), STK_OK);
+        if (!want)
+            want = test_logits(path, NULL, random, ROWS, TEST_TINY_VOCAB);
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            stk_engine *engine = test_engine(path, NULL, threads);
+            for (uint32_t chunk = 1; chunk <= ROWS; chunk += ROWS - 1) {
+                stk_session *session = test_session(engine, &(stk_session_options){0});
+                test_feed(session, TEST_TINY_VOCAB, 0, random, ROWS, chunk, got);
+                test_same_bits("synthetic", got, want, ROWS, TEST_TINY_VOCAB);
+                stk_session_close(&session);
+            }
+            stk_engine_close(&engine);
+        }
+    }
+    options.weights = STK_SYNTH_Q4_K_M; // minima: other roundings
+    assert_int_equal(stk_synth_write(&options, &test_log), STK_OK);
+    float *mixed = test_logits(path, NULL, random, ROWS, TEST_TINY_VOCAB);
+    test_distance d = test_compare(mixed, want, ROWS, TEST_TINY_VOCAB);
+    assert_true(d.relative > 0 && d.relative < 1e-3);
+    free(mixed);
+    free(got);
+    free(want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_each_type),
-        cmocka_unit_test(test_mixed),
-        cmocka_unit_test(test_transposed),
+        cmocka_unit_test(test_golden),    cmocka_unit_test(test_each_type),
+        cmocka_unit_test(test_mixed),     cmocka_unit_test(test_transposed),
+        cmocka_unit_test(test_synthetic),
     };
     return cmocka_run_group_tests(tests, test_make_folder, test_remove_folder);
 }

@@ -57,17 +57,18 @@ typedef struct stk_probe_disk_options {
                                // free space
     uint32_t milliseconds_max; // per pattern, of four, three runs together; 0: 1000
     bool no_uring;             // use threads even where io_uring works
-    bool is_quick;             // random 1 MiB and single 4 KiB reads only; the others stay 0
+    bool is_quick;             // random experts and single 4 KiB reads only; the others stay 0
+    uint64_t memory_bytes_max; // that reads end in, in turns; 0: 128 MiB; at least 8 MiB is taken
 } stk_probe_disk_options;
 
 typedef struct stk_probe_disk {
     stk_block_device device;
     uint64_t file_bytes;
-    bool is_direct;             // false: the filesystem refused O_DIRECT, the page cache takes part
-    const char *engine;         // "io_uring" or "threads"
-    uint64_t sequential_mib_s;  // 1 MiB reads, 8 at a time; 0: not measured
-    uint64_t random_1mib_mib_s; // 1 MiB reads, 8 at a time
-    uint64_t random_4kib_per_s; // 4 KiB reads, one at a time
+    bool is_direct;            // false: the filesystem refused O_DIRECT, the page cache takes part
+    const char *engine;        // "io_uring" or "threads"
+    uint64_t sequential_mib_s; // 1 MiB reads, 8 at a time; 0: not measured
+    uint64_t random_expert_mib_s;    // 2 MiB in four reads of 512 KiB, 16 of these at a time
+    uint64_t random_4kib_per_s;      // 4 KiB reads, one at a time
     uint64_t random_4kib_latency_ns; // mean of those
     uint64_t random_4kib_deep_per_s; // 4 KiB reads, 32 at a time; 0: not measured
 } stk_probe_disk;

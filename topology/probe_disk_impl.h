@@ -15,8 +15,12 @@ typedef struct stk_disk_pattern {
     uint32_t block_bytes; // a multiple of 4096
     uint32_t depth;       // reads in flight, 1..STK_DISK_DEPTH_MAX
     bool is_random;
+    uint32_t run_blocks; // of a random place, read one after the other; 0: one
     uint64_t nanoseconds_max;
-    uint8_t *buffers; // [depth][block_bytes], 4096-byte aligned
+    // 4096-byte aligned, at least depth blocks; reads end in one block of it after the other. What
+    // ends in the caches is faster than what goes on to memory.
+    uint8_t *memory;
+    uint64_t memory_bytes;
 } stk_disk_pattern;
 
 typedef struct stk_disk_result {
@@ -24,9 +28,11 @@ typedef struct stk_disk_result {
     uint64_t elapsed_ns;
 } stk_disk_result;
 
-// Where read number `index` begins: block after block, from the start again at the end; or a
-// block drawn from the index.
+// Where read number `index` begins: block after block, from the start again at the end; or the
+// next block of a run whose place is drawn.
 uint64_t stk_disk_offset(const stk_disk_pattern *pattern, uint64_t index);
+// Where it ends in memory.
+uint8_t *stk_disk_target(const stk_disk_pattern *pattern, uint64_t index);
 
 // Logs what went wrong with a read that returned `got` bytes, or -errno. Returns STK_IO.
 stk_status stk_disk_read_failed(const stk_disk_pattern *pattern, uint64_t offset, int64_t got,

@@ -19,13 +19,13 @@ static void read_job(stk_worker *worker, void *argument)
 {
     job *j = argument;
     const stk_disk_pattern *p = j->pattern;
-    uint8_t *buffer = p->buffers + (size_t)worker->index * p->block_bytes;
+    (void)worker;
     do { // at least once: the first thread may use up the time before the last begins
         uint64_t index = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
         uint64_t offset = stk_disk_offset(p, index);
         ssize_t got;
         do
-            got = pread(p->fd, buffer, p->block_bytes, (off_t)offset);
+            got = pread(p->fd, stk_disk_target(p, index), p->block_bytes, (off_t)offset);
         while (got < 0 && errno == EINTR);
         if (got == (ssize_t)p->block_bytes)
             atomic_fetch_add_explicit(&j->completed, 1, memory_order_relaxed);

@@ -8,7 +8,7 @@
 typedef struct ring {
     struct io_uring uring;
     const stk_disk_pattern *pattern;
-    uint64_t offsets[STK_DISK_DEPTH_MAX]; // of the read that uses each buffer
+    uint64_t offsets[STK_DISK_DEPTH_MAX]; // of the reads in flight
     uint64_t submitted, completed;
 } ring;
 
@@ -17,9 +17,9 @@ static void put_read(ring *r, uint32_t slot)
     const stk_disk_pattern *p = r->pattern;
     struct io_uring_sqe *sqe = io_uring_get_sqe(
         &r->uring); // never full: depth entries, depth slots
-    r->offsets[slot] = stk_disk_offset(p, r->submitted++);
-    io_uring_prep_read(sqe, p->fd, p->buffers + (size_t)slot * p->block_bytes, p->block_bytes,
-                       r->offsets[slot]);
+    uint64_t index = r->submitted++;
+    r->offsets[slot] = stk_disk_offset(p, index);
+    io_uring_prep_read(sqe, p->fd, stk_disk_target(p, index), p->block_bytes, r->offsets[slot]);
     io_uring_sqe_set_data64(sqe, slot);
 }
 

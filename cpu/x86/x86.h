@@ -25,31 +25,8 @@ bool stk_cpu_enable_amx(void);
 #define STK_DECLARE_DOWN_ROWS(name)                                                                \
     int name(const stk_matrix *down, const stk_act *h, uint32_t count, float *const *y);
 
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_f32_avx2)
-STK_DECLARE_MATMUL(stk_matmul_f16_avx2)
-STK_DECLARE_GATHER(stk_gather_f16_avx2)
-STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx2)
-STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx2)
-STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx2)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avxvnni)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_f32_avx512)
-STK_DECLARE_MATMUL(stk_matmul_f16_avx512)
-STK_DECLARE_GATHER(stk_gather_bundle_q4_0_avx512)
-STK_DECLARE_DOWN(stk_down_bundle_q4_0_avx512)
-STK_DECLARE_DOWN(stk_down_bundle_t_q4_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_avx512)
-STK_DECLARE_MATMUL(stk_matmul_x16_q4_0_amx)
-STK_DECLARE_MATMUL(stk_matmul_x16_q8_0_amx)
-STK_DECLARE_MATMUL(stk_matmul_bundle_q4_0_amx)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_avx2)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_avxvnni)
-STK_DECLARE_DOWN_ROWS(stk_down_rows_bundle_q4_0_amx)
+#define STK_KERNEL(op, isa, format, type, function) STK_DECLARE_##op(function)
+#include "cpu/kernels.def"
+#undef STK_KERNEL
 
 #endif

@@ -13,7 +13,7 @@
 typedef struct synth_flags {
     const char *path, *vocab_dir;
     uint64_t seed;
-    uint32_t vocab_count, window, gating; // window: UINT32_MAX, the shape's
+    uint32_t vocab_count, window, gating, weights; // window: UINT32_MAX, the shape's
     double skew, sparsity_shift;
     bool transpose_down, overwrite;
 } synth_flags;
@@ -22,6 +22,10 @@ static const char *const gatings[] = {[STK_SYNTH_SIGMOID] = "sigmoid",
                                       [STK_SYNTH_SOFTMAX] = "softmax",
                                       [STK_SYNTH_MISSING] = "missing",
                                       NULL};
+
+static const char *const weights[] = {
+    [STK_SYNTH_PURE_Q4_0] = "pure-q4_0", [STK_SYNTH_Q4_0] = "q4_0",     [STK_SYNTH_Q8_0] = "q8_0",
+    [STK_SYNTH_Q6_K] = "q6_k",           [STK_SYNTH_Q4_K_M] = "q4_k_m", NULL};
 
 #define FIELD(name) .offset = offsetof(synth_flags, name)
 static const stk_option synth_options[] = {
@@ -65,6 +69,14 @@ static const stk_option synth_options[] = {
      .fallback = "sigmoid",
      .doc = "how router logits become weights: sigmoid, softmax or missing",
      FIELD(gating)},
+    {.flag = "weights",
+     .type = STK_OPTION_ENUM,
+     .choices = weights,
+     .unit = "TYPE",
+     .fallback = "pure-q4_0",
+     .doc = "types of the weights: pure-q4_0, q4_0 (embedding and head in Q6_K), q8_0, q6_k or "
+            "q4_k_m (a mixture of Q4_K and Q6_K)",
+     FIELD(weights)},
     {.flag = "skew",
      .type = STK_OPTION_F64,
      .max = 1000,
@@ -121,6 +133,7 @@ static stk_status write_model(const synth_flags *flags, const char *shape, const
         .vocab_count = flags->vocab_count,
         .window = flags->window == UINT32_MAX ? STK_SYNTH_WINDOW_OF_SHAPE : (int64_t)flags->window,
         .gating = (stk_synth_gating)flags->gating,
+        .weights = (stk_synth_weights)flags->weights,
         .skew = flags->skew,
         .sparsity_shift = flags->sparsity_shift,
         .transpose_down = flags->transpose_down,

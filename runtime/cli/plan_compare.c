@@ -47,8 +47,27 @@ static double percent_off(double planned, double measured)
     return measured > 0 ? 100 * (planned / measured - 1) : 0;
 }
 
+// Which experts were found, what was read for the others, and how fast.
+static void compare_reads(const stk_plan_cost *cost, double passes, double seconds,
+                          const stk_expert_store_stats *r, const stk_log *log)
+{
+    const stk_plan_stage *disk = &cost->stages[STK_STAGE_DISK];
+    double wanted = r->wanted ? (double)r->wanted : 1, busy = 1e-9 * (double)r->busy_ns;
+    stk_info(log, "  %-12s %10.1f%% %10.1f%% of the experts wanted", "found", 100 * cost->hit_rate,
+             100 * (double)r->hits / wanted);
+    stk_info(log, "  %-12s %11.1f %11.1f MiB", "read", disk->bytes / 0x1p20,
+             (double)r->read_bytes / 0x1p20 / passes);
+    if (busy > 0)
+        stk_info(log,
+                 "  %-12s %11s %11.0f MiB/s while busy, %.0f %% of the time; %.1f reads in flight, "
+                 "packing %.0f %%",
+                 "disk", "", (double)r->read_bytes / 0x1p20 / busy, 100 * busy / seconds,
+                 1e-9 * (double)r->flight_ns / busy, 1e-7 * (double)r->pack_ns / seconds);
+}
+
 void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t passes,
-                      const stk_metrics *metrics, const stk_log *log)
+                      const stk_metrics *metrics, const stk_expert_store_stats *reads,
+                      const stk_log *log)
 {
     double times = (double)passes, all = measured_ms(metrics, ~0u);
     double large = all - measured_ms(metrics, ROW_PHASES); // without taking memory, that is
@@ -69,4 +88,6 @@ void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t pass
     }
     stk_info(log, "  %-12s %11.3f %11.3f %+6.0f %%", "sum", 1e3 * cost->seconds, all / times,
              percent_off(1e3 * cost->seconds, all / times));
+    if (reads)
+        compare_reads(cost, times, 1e-3 * all, reads, log);
 }

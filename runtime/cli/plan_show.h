@@ -6,6 +6,7 @@
 #include "cli/plan_facts.h"
 #include "engine/metrics.h"
 #include "scheduler/plan.h"
+#include "store/expert_store.h"
 
 typedef struct stk_plan_shown {
     const stk_plan *plan;
@@ -20,8 +21,10 @@ void stk_plan_print_text(const stk_plan_shown *shown, bool explains); // to stan
 STK_CHECKED int stk_plan_print_json(const stk_plan_shown *shown);
 
 // Logs at info, stage by stage, what was planned and what it took: `passes` times `cost` against
-// timed metrics (engine/metrics.h) of those passes alone. Short passes get one line.
+// timed metrics (engine/metrics.h) of those passes alone, and the experts' reads in them (NULL: all
+// experts are in memory). Short passes get one line.
 void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t passes,
-                      const stk_metrics *metrics, const stk_log *log);
+                      const stk_metrics *metrics, const stk_expert_store_stats *reads,
+                      const stk_log *log);
 
 #endif

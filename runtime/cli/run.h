@@ -8,6 +8,7 @@
 #include "engine/generate.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
+#include "store/expert_store.h"
 
 typedef struct stk_run_options {
     const char *prompt; // "-": standard input
@@ -37,7 +38,10 @@ typedef struct stk_run {
     stk_text_stop stop;
     struct stk_plan_facts *facts; // of the machine it was planned for; NULL: nothing was planned
     bool compares;                // what was planned with what it takes
-    char prompt_report[1024];     // lines of it about the prompt
+    char prompt_report[2048];     // lines of it about the prompt
+    stk_expert_store_stats reads; // of experts, when the passes that are compared began
+    bool learns;                  // how fast the disk is, from the reads of new tokens
+    double disk_bytes_per_s;      // 0: nothing learned
     int output_error;             // errno of standard output, ends the run
 } stk_run;
 

@@ -23,8 +23,8 @@ typedef struct stk_expert_kernels {
     stk_matmul_fn gate;
     stk_gather_fn up;
     stk_down_fn down;
-    stk_matmul_fn up_rows; // or NULL, as down_rows
-    stk_down_rows_fn down_rows;
+    stk_matmul_fn up_rows;      // or NULL: `up` skips inactive neurons for many rows, too
+    stk_down_rows_fn down_rows; // or NULL
 } stk_expert_kernels;
 
 struct stk_engine {
@@ -185,6 +185,7 @@ struct stk_session {
     float *work_weights;             // [experts]: the router's, of the first row
     uint32_t *work_rows;             // [experts]: how many rows use them
     uint32_t work_count, task_count;
+    bool shares_parts; // a task is a part of an expert for one row, not an expert for many
     atomic_uint tasks_claimed;
     atomic_int steal_credit; // hundredths of tasks that may still be taken by other nodes
     stk_route_hook route_hook;
@@ -204,7 +205,7 @@ struct stk_session {
     float attend_scale; // 1/sqrt(head_dim)
 };
 
-// Up to this many (row, expert) pairs the workers share single experts part by part; above it
+// Up to this many (row, expert) pairs the workers may share single experts part by part; above it
 // whole experts are handed out and each expert is read once for all its rows.
 enum { STK_PAIRS_SPLIT_MAX = 32 };
 

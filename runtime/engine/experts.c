@@ -117,23 +117,61 @@ static void gather_rows(const stk_session *s, const stk_expert_scratch *w, const
     }
 }
 
-// All neurons for all rows at once. False, having done nothing that matters, where the kernels for
-// that are missing or the rows too few.
-static bool run_dense(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t id,
+// h of the active neurons of row t, from +0; `up` of the others is not read.
+static void multiply_active(const stk_session *s, const stk_expert_scratch *w, uint32_t layer,
+                            const stk_expert *expert, uint32_t t, float *h)
+{
+    uint32_t ffn = s->engine->model.ffn_width, groups = ffn / 32;
+    const float *gate = w->gate + (size_t)t * ffn;
+    stk_ahead ahead;
+    find_active(w, gate, 0, 0, groups);
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t last = w->first[g + 1];
+        stk_ahead_neurons(&ahead, expert, g + 1, w->active + last,
+                          t == 0 && g + 1 < groups ? w->first[g + 2] - last : 0);
+        for (uint32_t a = w->first[g]; a < last; a += ROWS_PER_STEP) {
+            stk_ahead_some(&ahead, ROWS_PER_STEP);
+            s->engine->expert_kernels[layer].up(&expert->up, w->active + a,
+                                                last - a < ROWS_PER_STEP ? last - a : ROWS_PER_STEP,
+                                                &w->acts[t], w->h + a);
+        }
+    }
+    memset(h, 0, ffn * sizeof *h);
+    for (uint32_t a = 0; a < w->first[groups]; a++)
+        h[w->active[a]] = gate[w->active[a]] * w->h[a];
+}
+
+// h of all neurons of row t, from their products with `up`. Returns how many are active.
+static uint64_t multiply_all(const stk_expert_scratch *w, size_t ffn, size_t t, float *h)
+{
+    const float *gate = w->gate + t * ffn;
+    uint64_t active = 0;
+    for (size_t j = 0; j < ffn; j++) {
+        active += gate[j] > 0;
+        h[j] = gate[j] > 0 ? gate[j] * h[j] : 0.0f;
+    }
+    return active;
+}
+
+// `down` of all neurons for all rows at once. False, having done nothing that matters, where the
+// kernels for that are missing or the rows too few.
+static bool run_whole(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t id,
                       const stk_expert *expert, float *const *outputs, uint32_t count)
 {
     const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
     size_t ffn = s->engine->model.ffn_width, groups = ffn / 32;
     uint64_t active = 0;
-    if (!kernels->up_rows || !kernels->down_rows || count < STK_DENSE_ROWS_MIN)
+    if (!kernels->down_rows || (kernels->up_rows && count < STK_DENSE_ROWS_MIN))
         return false;
-    kernels->up_rows(&expert->up, 0, (uint32_t)ffn, w->acts, count, w->up, ffn);
-    for (size_t t = 0; t < count; t++) {
+    if (kernels->up_rows)
+        kernels->up_rows(&expert->up, 0, (uint32_t)ffn, w->acts, count, w->up, ffn);
+    for (uint32_t t = 0; t < count; t++) {
         float *h = w->up + t * ffn;
-        const float *gate = w->gate + t * ffn;
-        for (size_t j = 0; j < ffn; j++) {
-            active += gate[j] > 0;
-            h[j] = gate[j] > 0 ? gate[j] * h[j] : 0.0f;
+        if (kernels->up_rows) {
+            active += multiply_all(w, ffn, t, h);
+        } else {
+            multiply_active(s, w, layer, expert, t, h);
+            stk_meter_active(s, w, layer, id, 0, (uint32_t)groups);
         }
         w->inner[t] = (stk_act){h, w->q + t * ffn, w->d + t * groups, w->sum + t * groups};
         s->engine->cpu.quantize(h, (uint32_t)ffn, w->q + t * ffn, w->d + t * groups,
@@ -141,7 +179,8 @@ static bool run_dense(stk_session *s, const stk_expert_scratch *w, uint32_t laye
     }
     if (!kernels->down_rows(&expert->down, w->inner, count, outputs))
         return false;
-    stk_meter_dense(s, w, layer, id, active);
+    if (kernels->up_rows)
+        stk_meter_dense(s, w, layer, id, active);
     return true;
 }
 
@@ -158,7 +197,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
     s->engine->expert_kernels[layer].gate(&expert->gate, 0, m->ffn_width, w->acts, count, w->gate,
                                           m->ffn_width);
     stk_meter_gate(s, w, layer, s->chosen[pairs[0]], groups);
-    if (run_dense(s, w, layer, s->chosen[pairs[0]], expert, outputs, count))
+    if (run_whole(s, w, layer, s->chosen[pairs[0]], expert, outputs, count))
         return;
     for (uint32_t t = 0; t < count; t++) {
         for (uint32_t part = 0; part < STK_EXPERT_PARTS; part++) {
@@ -196,7 +235,7 @@ void stk_experts_note(stk_session *s, uint32_t layer)
 }
 
 // Lists what the workers have to do with one expert.
-static void add_work(stk_session *s, uint32_t layer, uint32_t e, bool split)
+static void add_work(stk_session *s, uint32_t layer, uint32_t e)
 {
     uint32_t first = s->expert_first[e], count = s->expert_first[e + 1] - first;
     stk_expert_work *w = &s->work[s->work_count++];
@@ -204,10 +243,22 @@ static void add_work(stk_session *s, uint32_t layer, uint32_t e, bool split)
     w->node = stk_expert_store_node(s->engine->store, layer, e);
     w->first = first;
     w->count = count;
-    w->tasks = split ? count * STK_EXPERT_PARTS : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
+    w->tasks = s->shares_parts ? count * STK_EXPERT_PARTS
+                               : (count + STK_EXPERT_TILE - 1) / STK_EXPERT_TILE;
     atomic_store_explicit(&w->claimed, 0, memory_order_relaxed);
     atomic_store_explicit(&w->done, 0, memory_order_relaxed);
     s->task_count += w->tasks;
+}
+
+// Whether experts are shared out part by part: where rows are few. But where a part of `down` is a
+// strip of each of its rows, whole experts are read faster, if every worker gets as many.
+static bool shares_parts(const stk_session *s, uint32_t layer, uint32_t experts)
+{
+    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
+    uint32_t workers = stk_engine_thread_count(s->engine);
+    bool is_even = experts % workers == 0 || experts >= 4 * workers;
+    return s->row_count * s->engine->model.expert_used_count <= STK_PAIRS_SPLIT_MAX &&
+           !(is_even && kernels->down_rows && !kernels->up_rows);
 }
 
 // Lists the experts this layer uses and tells the store, right after the router. What a GPU takes
@@ -215,7 +266,6 @@ static void add_work(stk_session *s, uint32_t layer, uint32_t e, bool split)
 void stk_experts_announce(stk_session *s, uint32_t layer)
 {
     const stk_model *m = &s->engine->model;
-    bool split = s->row_count * m->expert_used_count <= STK_PAIRS_SPLIT_MAX;
     uint32_t wanted = 0;
     stk_group_pairs(s);
     for (uint32_t e = 0; e < m->expert_count; e++) {
@@ -232,9 +282,10 @@ void stk_experts_announce(stk_session *s, uint32_t layer)
                           wanted, STK_WANT_EXACT);
     stk_gpu_take(s, layer, s->work_ids, wanted);
     s->work_count = s->task_count = 0;
+    s->shares_parts = shares_parts(s, layer, wanted);
     for (uint32_t i = 0; i < wanted; i++)
         if (!stk_gpu_computes(s->engine->gpu, layer, s->work_ids[i]))
-            add_work(s, layer, s->work_ids[i], split);
+            add_work(s, layer, s->work_ids[i]);
     atomic_store_explicit(&s->tasks_claimed, 0, memory_order_relaxed);
     grant_steals(s);
 }
@@ -273,7 +324,7 @@ static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer
                      const stk_expert *expert, uint32_t task)
 {
     const stk_expert_work *work = &s->work[index];
-    if (s->row_count * s->engine->model.expert_used_count <= STK_PAIRS_SPLIT_MAX) {
+    if (s->shares_parts) {
         uint32_t pair = s->expert_pairs[work->first + task / STK_EXPERT_PARTS];
         run_split(s, w, layer, expert, pair, task % STK_EXPERT_PARTS,
                   next_gate(s, layer, index, task));
@@ -376,7 +427,7 @@ void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row)
         size_t pair = (size_t)row * used + k;
         float *out = s->expert_outputs + pair * s->width_padded;
         bool on_gpu = stk_gpu_computes(s->engine->gpu, layer, s->chosen[pair]);
-        if (s->row_count * used <= STK_PAIRS_SPLIT_MAX && !on_gpu)
+        if (s->shares_parts && !on_gpu)
             cpu->sum_parts(s->part_outputs + pair * STK_EXPERT_PARTS * s->width_padded,
                            s->width_padded, m->width, out);
         outputs[k] = out;

@@ -96,6 +96,22 @@ static void count_experts(const stk_engine *engine, stk_plan_model *out)
     }
 }
 
+// Packed experts are read into their slots as they are.
+static bool is_packed(const stk_engine *engine, const stk_engine_options *options)
+{
+    char path[4096];
+    const char *sidecar_path = options->sidecar_path;
+    stk_sidecar *sidecar = NULL;
+    if (!sidecar_path && stk_sidecar_default_path(options->model_path, path, sizeof path))
+        sidecar_path = path;
+    if (options->ignores_sidecar || !sidecar_path)
+        return false;
+    stk_status status = stk_sidecar_open(sidecar_path, engine->gguf, &engine->model, false, NULL,
+                                         &sidecar);
+    stk_sidecar_close(&sidecar);
+    return status == STK_OK;
+}
+
 static stk_status count_usage(const stk_engine *engine, const stk_engine_options *options,
                               stk_plan_model *out)
 {
@@ -121,6 +137,7 @@ static stk_status count_usage(const stk_engine *engine, const stk_engine_options
         stk_skew_blend(&out->skew, &recorded, tokens / (tokens + (double)USAGE_TOKENS_HALF));
     }
     out->usage_tokens = tokens;
+    out->starts_empty = tokens == 0;
     free(rates);
     return STK_OK;
 }
@@ -145,6 +162,7 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
     };
     count_dense(engine, out);
     count_experts(engine, out);
+    out->is_repacked = !is_packed(engine, options);
     stk_status status = count_session(engine, session, out);
     return status == STK_OK ? count_usage(engine, options, out) : status;
 }

@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "model/gguf_writer.h"
 #include "model/synth_tokens.h"
+#include "model/synth_types.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -52,6 +53,7 @@ typedef struct recipe {
     int column0;          // FILL_NIBBLES: nibble of every row's first weight, or NO_COLUMN
     uint64_t zero_period; // FILL_NIBBLES: rows that are multiples of it are zero; 0: none
     double first;         // FILL_ONES: value 0; FILL_ROUTER: std of column 0
+    const stk_type *type;
 } recipe;
 
 typedef struct plan {
@@ -83,7 +85,7 @@ static void add_keys(const stk_synth_options *o, const shape *s, stk_gguf_writer
     snprintf(name, sizeof name, "synthetic-smallthinker-%s", s->name);
     stk_gguf_writer_string(w, "general.architecture", stk_str_of("smallthinker"));
     stk_gguf_writer_string(w, "general.name", stk_str_of(name));
-    stk_gguf_writer_u32(w, "general.file_type", 2);
+    stk_gguf_writer_u32(w, "general.file_type", stk_synth_file_type(o->weights));
     stk_gguf_writer_u32(w, "general.quantization_version", 2);
     stk_gguf_writer_u32(w, "smallthinker.block_count", s->layers);
     stk_gguf_writer_u32(w, "smallthinker.context_length", s->context);
@@ -233,7 +235,8 @@ typedef struct job {
     const stk_synth_options *options;
     const stk_log *log;
     stk_gguf_writer *writer;
-    uint8_t *buffer; // BUFFER_BYTES
+    uint8_t *buffer; // BUFFER_BYTES, as drawn
+    uint8_t *coded;  // the same in the tensor's type, of which none takes twice as much
     uint64_t done_bytes, total_bytes;
 } job;
 
@@ -241,19 +244,20 @@ static stk_status write_tensor(job *j, const recipe *r, uint32_t index)
 {
     stk_random random = stk_random_seeded(j->options->seed * UINT64_C(0x100000001b3) + index);
     bool is_nibbles = r->fill == FILL_NIBBLES;
-    uint64_t row_bytes = is_nibbles ? r->dims[0] / BLOCK_LEN * BLOCK_BYTES : r->dims[0] * 4;
-    uint64_t rows = 1, batch = BUFFER_BYTES / row_bytes;
+    uint64_t blocks = r->dims[0] / BLOCK_LEN, row_bytes = stk_type_row_bytes(r->type, r->dims[0]);
+    uint64_t rows = 1, batch = BUFFER_BYTES / (is_nibbles ? blocks * BLOCK_BYTES : row_bytes);
     for (uint32_t i = 1; i < r->dim_count; i++)
         rows *= r->dims[i];
     for (uint64_t row = 0; row < rows; row += batch) {
         uint64_t n = rows - row < batch ? rows - row : batch;
         if (j->options->stop && atomic_load_explicit(j->options->stop, memory_order_relaxed))
             return STK_CANCELLED;
-        if (is_nibbles)
+        if (is_nibbles) {
             fill_nibbles(r, row, n, &random, j->buffer);
-        else
-            fill_floats(r, n, &random, (float *)j->buffer);
-        stk_status status = stk_gguf_writer_append(j->writer, j->buffer, n * row_bytes);
+            stk_synth_transcode(r->type, j->buffer, n * blocks, j->coded);
+        } else
+            fill_floats(r, n, &random, (float *)j->coded);
+        stk_status status = stk_gguf_writer_append(j->writer, j->coded, n * row_bytes);
         if (status != STK_OK)
             return status;
         j->done_bytes += n * row_bytes;
@@ -292,9 +296,13 @@ static stk_status write_model(job *j, const shape *s, plan *p)
         return status;
     plan_model(j->options, s, p);
     for (uint32_t i = 0; i < p->count; i++) {
-        const recipe *r = &p->recipes[i];
-        const stk_type *type = r->fill == FILL_NIBBLES ? &stk_type_q4_0 : &stk_type_f32;
-        stk_gguf_writer_tensor(j->writer, r->name, type, r->dims, r->dim_count);
+        recipe *r = &p->recipes[i];
+        int layer = -1;
+        sscanf(r->name, "blk.%d.", &layer);
+        r->type = r->fill != FILL_NIBBLES ? &stk_type_f32
+                                          : stk_synth_type(j->options->weights, r->name, layer,
+                                                           (int)s->layers, r->dims[0]);
+        stk_gguf_writer_tensor(j->writer, r->name, r->type, r->dims, r->dim_count);
     }
     j->total_bytes = stk_gguf_writer_data_bytes(j->writer);
     for (uint32_t i = 0; i < p->count && status == STK_OK; i++)
@@ -318,12 +326,14 @@ stk_status stk_synth_write(const stk_synth_options *options, const stk_log *log)
     add_keys(options, s, j.writer);
     plan p = {.recipes = calloc(s->layers * TENSORS_PER_LAYER + TENSORS_BESIDE, sizeof *p.recipes)};
     j.buffer = malloc(BUFFER_BYTES);
-    if (p.recipes && j.buffer)
+    j.coded = malloc(2 * (size_t)BUFFER_BYTES);
+    if (p.recipes && j.buffer && j.coded)
         status = write_model(&j, s, &p);
     else
         status = stk_fail(log, STK_NO_MEMORY, "%s: no memory to write it", options->path);
     free(p.recipes);
     free(j.buffer);
+    free(j.coded);
     if (status == STK_OK)
         return stk_gguf_writer_finish(&j.writer);
     stk_gguf_writer_abandon(&j.writer);

@@ -23,6 +23,15 @@ typedef enum stk_synth_gating {
     STK_SYNTH_MISSING, // sigmoid by omission, as one converter writes it
 } stk_synth_gating;
 
+// Types of the weights, named as such files are. All can hold the values drawn.
+typedef enum stk_synth_weights {
+    STK_SYNTH_PURE_Q4_0,
+    STK_SYNTH_Q4_0, // embedding and head in Q6_K
+    STK_SYNTH_Q8_0,
+    STK_SYNTH_Q6_K,
+    STK_SYNTH_Q4_K_M, // Q4_K, with Q6_K where values and outputs of some layers and the head are
+} stk_synth_weights;
+
 enum { STK_SYNTH_WINDOW_OF_SHAPE = -1 };
 
 typedef struct stk_synth_options {
@@ -33,9 +42,10 @@ typedef struct stk_synth_options {
     uint32_t vocab_count; // 259 or more, and 3 more than token_count
     int64_t window;       // sliding window; 0: none; STK_SYNTH_WINDOW_OF_SHAPE
     stk_synth_gating gating;
-    double skew;           // std of an expert's bias over that of the router's noise
-    double sparsity_shift; // mean of a gate in its std, negated; 0.97 are off at 2
-    bool transpose_down;   // ffn_down_exps with one row per neuron
+    stk_synth_weights weights; // rows that do not divide into blocks of a type are Q8_0
+    double skew;               // std of an expert's bias over that of the router's noise
+    double sparsity_shift;     // mean of a gate in its std, negated; 0.97 are off at 2
+    bool transpose_down;       // ffn_down_exps with one row per neuron
     // Vocabulary by id and merges, borrowed; NULL for the 256 bytes and fillers.
     const stk_str *tokens, *merges;
     uint32_t token_count, merge_count;

@@ -241,6 +241,14 @@ static stk_load *choose_load(stk_expert_store *s)
     return best;
 }
 
+void stk_store_count_busy(stk_expert_store *s)
+{
+    uint64_t now_ns = stk_store_now_ns(), since_ns = now_ns - s->counted_ns;
+    s->counted_ns = now_ns;
+    s->stats.busy_ns += s->in_flight ? since_ns : 0;
+    s->stats.flight_ns += s->in_flight * since_ns;
+}
+
 bool stk_store_next_read(void *store, stk_read *out)
 {
     stk_expert_store *s = store;
@@ -260,6 +268,8 @@ bool stk_store_next_read(void *store, stk_read *out)
         load->in_flight++;
         p->in_flight++;
         s->stats.read_bytes += take;
+        s->stats.bursts += s->in_flight == 0;
+        stk_store_count_busy(s);
         if (++s->in_flight > s->stats.inflight_peak)
             s->stats.inflight_peak = s->in_flight;
         if (load->piece_at == p->bytes) {
@@ -272,13 +282,15 @@ bool stk_store_next_read(void *store, stk_read *out)
     return load != NULL;
 }
 
-// Called without the lock, as a loading entry belongs to the I/O side.
-static void pack_piece(stk_expert_store *s, const stk_piece *p)
+// Called without the lock, as a loading entry belongs to the I/O side. Returns the time it took.
+static uint64_t pack_piece(stk_expert_store *s, const stk_piece *p)
 {
     uint32_t index = p->load->entry;
     uint8_t *slot = stk_store_slot(s, (uint32_t)s->entries[index].slot);
+    uint64_t from_ns = stk_store_now_ns();
     stk_expert_pack_slice(&s->layouts[index / s->model->expert_count], p->slice, p->to + p->skip,
                           slot);
+    return stk_store_now_ns() - from_ns;
 }
 
 // The first time an expert comes from the sidecar. 0, or EILSEQ. Called without the lock.
@@ -366,6 +378,7 @@ void stk_store_read_done(void *store, const stk_read *read, int error)
     stk_piece *piece = read->user;
     stk_load *load = piece->load;
     pthread_mutex_lock(&s->lock);
+    stk_store_count_busy(s);
     s->in_flight--;
     if (error != 0 && load->error == 0) {
         load->error = error;
@@ -375,9 +388,9 @@ void stk_store_read_done(void *store, const stk_read *read, int error)
     bool packs = --piece->in_flight == 0 && piece->sealed && !load->from_sidecar &&
                  load->error == 0;
     pthread_mutex_unlock(&s->lock);
-    if (packs)
-        pack_piece(s, piece);
+    uint64_t pack_ns = packs ? pack_piece(s, piece) : 0;
     pthread_mutex_lock(&s->lock);
+    s->stats.pack_ns += pack_ns;
     bool last = --load->in_flight == 0 && load->sealed;
     pthread_mutex_unlock(&s->lock);
     if (last)

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/pages.h"
 
@@ -356,20 +355,13 @@ uint32_t stk_expert_store_events(const stk_expert_store *s)
     return atomic_load_explicit(&s->events, memory_order_acquire);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 void stk_expert_store_wait(stk_expert_store *s, uint32_t events_seen)
 {
-    uint64_t from = now_ns();
+    uint64_t from = stk_store_now_ns();
     pthread_mutex_lock(&s->lock);
     while (atomic_load_explicit(&s->events, memory_order_relaxed) == events_seen)
         pthread_cond_wait(&s->arrived, &s->lock);
-    s->stats.wait_ns += now_ns() - from;
+    s->stats.wait_ns += stk_store_now_ns() - from;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -461,6 +453,7 @@ void stk_expert_store_tick(stk_expert_store *s, uint32_t tokens)
 stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *s)
 {
     pthread_mutex_lock(&s->lock);
+    stk_store_count_busy(s);
     stk_expert_store_stats stats = s->stats;
     stats.slot_count = s->slot_limit;
     stats.slots_used = s->slots_used < s->slot_limit ? s->slots_used : s->slot_limit;
@@ -468,10 +461,30 @@ stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *s)
     return stats;
 }
 
+stk_expert_store_stats stk_expert_store_stats_between(const stk_expert_store_stats *before,
+                                                      const stk_expert_store_stats *after)
+{
+    stk_expert_store_stats s = *after;
+    s.wanted -= before->wanted;
+    s.hits -= before->hits;
+    s.reads -= before->reads;
+    s.read_bytes -= before->read_bytes;
+    s.speculative -= before->speculative;
+    s.speculative_used -= before->speculative_used;
+    s.evictions -= before->evictions;
+    s.wait_ns -= before->wait_ns;
+    s.busy_ns -= before->busy_ns;
+    s.flight_ns -= before->flight_ns;
+    s.bursts -= before->bursts;
+    s.pack_ns -= before->pack_ns;
+    return s;
+}
+
 void stk_expert_store_reset_stats(stk_expert_store *s)
 {
     pthread_mutex_lock(&s->lock);
     s->stats = (stk_expert_store_stats){.slot_count = s->slot_count};
+    s->counted_ns = stk_store_now_ns();
     pthread_mutex_unlock(&s->lock);
 }
 

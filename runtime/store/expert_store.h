@@ -121,11 +121,18 @@ typedef struct stk_expert_store_stats {
     uint64_t speculative;      // experts read ahead of the router
     uint64_t speculative_used; // of which the router then chose
     uint64_t evictions;
-    uint64_t wait_ns; // workers asleep in wait, summed
+    uint64_t wait_ns;   // workers asleep in wait, summed
+    uint64_t busy_ns;   // with at least one read in flight
+    uint64_t flight_ns; // of every read, from being handed over until it was there
+    uint64_t bursts;    // times that the disk began to read
+    uint64_t pack_ns;   // the I/O side re-laid slices of a GGUF
     uint32_t slot_count, slots_used;
     uint32_t inflight_peak;
 } stk_expert_store_stats;
 stk_expert_store_stats stk_expert_store_get_stats(stk_expert_store *store);
+// The counts of *after without those of *before; slots and peak are those of *after.
+stk_expert_store_stats stk_expert_store_stats_between(const stk_expert_store_stats *before,
+                                                      const stk_expert_store_stats *after);
 void stk_expert_store_reset_stats(stk_expert_store *store);
 
 uint64_t stk_expert_store_bytes(const stk_expert_store *store); // slots and staging

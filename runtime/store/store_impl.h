@@ -13,6 +13,7 @@
 #include "store/sidecar.h"
 
 #include <pthread.h>
+#include <time.h>
 
 enum {
     STK_STAGING_COUNT = 6,
@@ -109,6 +110,7 @@ struct stk_expert_store {
     bool is_sweep; // the pass that is on needs most experts of every layer
     stk_expert_store_stats stats;
     uint32_t in_flight;
+    uint64_t counted_ns; // until when the stats know how long the disk was busy
 
     stk_model_file *file;
     stk_sidecar *sidecar; // NULL: none
@@ -123,6 +125,7 @@ void stk_store_save_usage(const stk_expert_store *s);
 stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel);
 
 // expert_fetch.c: called with the lock held.
+void stk_store_count_busy(stk_expert_store *s); // before in_flight changes
 void stk_store_enqueue(stk_expert_store *s, uint32_t entry, stk_want urgency);
 void stk_store_unlink(stk_expert_store *s, uint32_t entry);
 // The I/O source.
@@ -136,6 +139,13 @@ uint64_t stk_store_staging_bytes(const stk_model *model);
 
 // expert_nodes.c: deals slots and experts to memory nodes, and asks for their pages. STK_NO_MEMORY.
 stk_status stk_store_divide(stk_expert_store *s, stk_team *team);
+
+static inline uint64_t stk_store_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 static inline uint8_t *stk_store_slot(const stk_expert_store *s, uint32_t slot)
 {
