@@ -29,6 +29,9 @@ static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
+// How well decode's reads overlap with its computing: 1 would be one after the other, much more the
+// longer of both. Without guesses, and for each layer guessed ahead, up to four.
+static const double BLEND_NONE = 1.1, BLEND_GUESS = 0.13;
 static const double READ_BEGIN_S = 32e-6; // a worker's time to hand an expert's read to the system
 static const double PAGES_BYTES_PER_S = 1.2e9; // taking fresh memory: the kernel clears it
 
@@ -227,8 +230,9 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
-    // One thread lays out what was read while the disk reads on. It takes its time from the workers
-    // where they have all cores, and of a layer's last expert the last slice is waited for.
+    // One thread reads and lays out what was read: experts come as fast as if it did that in turns
+    // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
+    // of a layer's last expert the last slice is waited for.
     double pack_s = m->is_repacked
                         ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
                         : 0;
@@ -237,7 +241,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
                          : missed * pack_s / c->choices->worker_count;
     c->out->stages[STK_STAGE_GATE].seconds += taken_s;
     compute += taken_s;
-    double read_s = fmax((double)m->read_bytes / speed, pack_s); // of one expert
+    double read_s = (double)m->read_bytes / speed + pack_s; // of one expert
     double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
     double unguessed = missed * (1 - m->guess_recall[depth]);
     double per_layer = unguessed / m->layer_count;
@@ -251,7 +255,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = is_decode ? 1 + 0.4 * (depth < 4 ? depth : 4) : 4;
+    double blend = is_decode ? BLEND_NONE + BLEND_GUESS * fmin(depth, 4) : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];
