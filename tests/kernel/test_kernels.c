@@ -320,6 +320,8 @@ static void check_kernel(const stk_kernel *k)
                                k->format == STK_FORMAT_ROWS;
             if (!is_down_row && !has_rows_of(k, widths[w]))
                 continue;
+            if (k->format == STK_FORMAT_ROWS && widths[w] > 512 && s != STYLE_RANDOM)
+                continue; // many kernels, whose blocks do not depend on how many follow
             switch (k->op) {
             case STK_OP_MATMUL:
                 for (uint32_t count = 1; count <= 19; count += count < 6 ? 1 : 13)
