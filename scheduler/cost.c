@@ -53,6 +53,13 @@ static double bandwidth(const stk_plan_machine *m, double workers, bool in_runs)
     return fmin(sum, workers * one);
 }
 
+// More workers than there are cores take turns.
+static uint32_t workers_of(const stk_cost_pass *c)
+{
+    uint32_t most = c->machine->worker_max, given = c->choices->worker_count;
+    return given < most ? given : most;
+}
+
 // Workers that have something to do while `pieces` are handed out.
 static double busy_workers(double pieces, uint32_t workers)
 {
@@ -89,7 +96,7 @@ typedef struct work {
 static void add(const stk_cost_pass *c, stk_stage stage, work w)
 {
     stk_plan_stage *s = &c->out->stages[stage];
-    double busy = busy_workers(w.pieces, c->choices->worker_count);
+    double busy = busy_workers(w.pieces, workers_of(c));
     double by_bytes = w.bytes / (bandwidth(c->machine, busy, w.in_runs) * w.efficiency);
     double by_macs = w.macs / (busy * macs_per_s(c->machine, busy, w.rows, w.many_share));
     s->bytes = w.bytes;
@@ -121,7 +128,7 @@ static void add_dense(const stk_cost_pass *c, double position)
         (work){.bytes = here * seen * m->kv_position_bytes,
                .macs = here * rows * seen * (double)m->attend_macs /
                        (rows > 1 ? ATTEND_MANY_SHARE : ATTEND_ONE_SHARE),
-               .pieces = 4 * c->choices->worker_count,
+               .pieces = 4 * workers_of(c),
                .rows = rows,
                .efficiency = ATTEND_EFFICIENCY,
                .many_share = 1});
@@ -136,9 +143,8 @@ static void add_dense(const stk_cost_pass *c, double position)
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
-    double own = elements * ROW_ELEMENT_S * rows / busy_workers(rows, c->choices->worker_count);
-    double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s *
-                  (c->choices->worker_count > 1);
+    double own = elements * ROW_ELEMENT_S * rows / busy_workers(rows, workers_of(c));
+    double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s * (workers_of(c) > 1);
     s->bytes = 4 * elements * rows;
     s->seconds = own + meet;
     s->limit = meet > own ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
@@ -218,7 +224,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     if (!(missed > 0))
         return;
     // One worker does it, between router and attention, of which the others take more meanwhile.
-    double begin_s = missed * READ_BEGIN_S / c->choices->worker_count;
+    double begin_s = missed * READ_BEGIN_S / workers_of(c);
     c->out->stages[STK_STAGE_ATTEND].seconds += begin_s;
     compute += begin_s;
     uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
@@ -226,7 +232,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     // Every layer asks the routers of so many layers ahead, which one worker reads once more while
     // the others take more of the experts.
     double guess_s = depth * m->layer_count * (double)m->router_bytes /
-                     bandwidth(c->machine, 1, false) / c->choices->worker_count;
+                     bandwidth(c->machine, 1, false) / workers_of(c);
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
@@ -236,9 +242,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     double pack_s = m->is_repacked
                         ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
                         : 0;
-    double taken_s = c->choices->worker_count < c->machine->worker_max
-                         ? 0
-                         : missed * pack_s / c->choices->worker_count;
+    double taken_s = workers_of(c) < c->machine->worker_max ? 0 : missed * pack_s / workers_of(c);
     c->out->stages[STK_STAGE_GATE].seconds += taken_s;
     compute += taken_s;
     double read_s = (double)m->read_bytes / speed + pack_s; // of one expert

@@ -1,6 +1,6 @@
 #include "scheduler/history.h"
 
-static const double YOUNG_S = 60; // younger measurements count alike
+static const double YOUNG_S = 600; // what is much younger counts alike
 
 double stk_history_bytes_per_s(const stk_measured *measured, uint32_t count)
 {

@@ -12,7 +12,7 @@ typedef struct stk_measured {
     double age_s;       // negative (a clock was set back): as 0
 } stk_measured;
 
-// One speed from several measurements: the newer counts more. Weights are 1 / (age + one minute),
+// One speed from several measurements: the newer counts more. Weights are 1 / (age + ten minutes),
 // so that of two old ones neither is forgotten; times per byte are averaged. 0: nothing measured.
 double stk_history_bytes_per_s(const stk_measured *measured, uint32_t count);
 

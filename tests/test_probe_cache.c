@@ -171,8 +171,8 @@ static void runs_are_remembered(void **state)
     // As old as each other: the time per byte is halfway.
     assert_true(is_near(stk_known_disk_bytes_per_s(known, 9000), 1000 * mib / 0.75));
     assert_true(stk_probe_results_use_disk(&r, &d.device, 4000 * mib, 1000 + 100000));
-    assert_true(known->run_bytes_per_s > 3990 * mib && known->run_bytes_per_s < 4000 * mib);
-    assert_true(stk_known_disk_bytes_per_s(known, 1000 + 100000) > 3900 * mib);
+    assert_true(known->run_bytes_per_s > 3950 * mib && known->run_bytes_per_s < 4000 * mib);
+    assert_true(stk_known_disk_bytes_per_s(known, 1000 + 100000) > 3800 * mib);
     stk_probe_results_add_disk(&r, &d, 1000 + 100000);
     assert_true(known->run_at == 1000 + 100000);
     double both = stk_known_disk_bytes_per_s(known, 1000 + 100000);

@@ -140,7 +140,12 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     const stk_plan *p = s->plan;
     char value[64], source[SOURCE_BYTES];
     const char *searched = p->is_exhaustive ? "best of all combinations" : "searched";
-    snprintf(value, sizeof value, "%" PRIu32, p->choices.worker_count);
+    uint32_t cores = s->facts->machine.worker_max;
+    if (p->choices.worker_count > cores)
+        snprintf(value, sizeof value, "%" PRIu32 ", no faster than %" PRIu32 " here",
+                 p->choices.worker_count, cores);
+    else
+        snprintf(value, sizeof value, "%" PRIu32, p->choices.worker_count);
     print_value("threads", value, source_of(s, "threads", searched, source), explains);
     for (uint32_t i = 0; i < p->node_count && p->node_count > 1; i++)
         printf("  node %-3" PRIu32 " %" PRIu32 " thread%s, %.1f MiB of experts\n", i,
@@ -151,8 +156,11 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     snprintf(value, sizeof value, "%" PRIu32 " tokens", p->context_tokens);
     print_value("context", value, source_of(s, "ctx", "the model's, or what memory allows", source),
                 explains);
-    snprintf(value, sizeof value, "%" PRIu32 " layer%s ahead", p->choices.guess_layers,
-             plural(p->choices.guess_layers));
+    if (p->choices.slots >= p->experts)
+        snprintf(value, sizeof value, "none: every expert is in memory");
+    else
+        snprintf(value, sizeof value, "%" PRIu32 " layer%s ahead", p->choices.guess_layers,
+                 plural(p->choices.guess_layers));
     print_value("guesses", value, source_of(s, "guess-layers", searched, source), explains);
     snprintf(value, sizeof value, "%" PRIu32 " in flight", p->choices.reads_inflight);
     print_value("reads", value, source_of(s, "inflight", "twice what keeps the disk busy", source),
