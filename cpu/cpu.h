@@ -98,11 +98,16 @@ typedef struct stk_attend_query {
     stk_attend_state state;
 } stk_attend_query;
 
-// One segment of a KV head for queries[count], count <= STK_ATTEND_QUERIES_MAX: k and v are halves
-// [position][head_dim] from the segment's start. Overwrites the states. head_dim is a multiple of
-// 16, at most STK_HEAD_DIM_MAX. Section 6.
+// A segment of a KV head: halves [position][head_dim] from its start. Borrowed.
+typedef struct stk_attend_segment {
+    const uint16_t *k, *v;
+    const uint16_t *next_k; // keys that will be read next, to be asked for ahead; NULL: not known
+} stk_attend_segment;
+
+// One segment for queries[count], count <= STK_ATTEND_QUERIES_MAX. Overwrites the states. head_dim
+// is a multiple of 16, at most STK_HEAD_DIM_MAX. Section 6.
 typedef void (*stk_attend_fn)(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
-                              const uint16_t *k, const uint16_t *v, float scale);
+                              const stk_attend_segment *segment, float scale);
 // Merges a later segment's state into `into`.
 typedef void (*stk_attend_merge_fn)(stk_attend_state *into, const stk_attend_state *segment,
                                     uint32_t head_dim);

@@ -59,13 +59,21 @@ enum { ATTEND_BLOCK = 16 };
 // How many blocks ahead lines are asked for into L1 and into L2; nearer does not fill L2's queue.
 enum { ATTEND_NEAR = 1, ATTEND_FAR = 2 };
 
-// What attention reads, in order: keys of the segment's positions, their values, and the next
-// segment, which starts with its keys.
+// What attention reads, in order: keys of the segment's positions, their values, the next keys.
 typedef struct stream_v16 {
-    const uint16_t *k, *v;
+    const uint16_t *k, *v, *next_k;
     uint32_t head_dim;
     uint32_t begin, blocks; // first position, a multiple of 16; blocks of 16 up to the last
 } stream_v16;
+
+static inline stream_v16 stream_of_v16(const stk_attend_segment *segment, uint32_t head_dim,
+                                       uint32_t begin, uint32_t end)
+{
+    // Without more to come its own keys are asked for, which are in a cache.
+    const uint16_t *next_k = segment->next_k ? segment->next_k : segment->k;
+    return (stream_v16){segment->k, segment->v, next_k,
+                        head_dim,   begin,      (end - begin + ATTEND_BLOCK - 1) / ATTEND_BLOCK};
+}
 
 // Block `index` of that order.
 static inline const char *stream_at_v16(const stream_v16 *s, uint32_t index)
@@ -74,7 +82,8 @@ static inline const char *stream_at_v16(const stream_v16 *s, uint32_t index)
     const uint16_t *rows = s->k;
     if (index >= 2 * s->blocks) {
         index -= 2 * s->blocks;
-        from = STK_SEGMENT_TOKENS;
+        rows = s->next_k;
+        from = 0;
     } else if (index >= s->blocks) {
         index -= s->blocks;
         rows = s->v;
@@ -219,7 +228,7 @@ static inline void add_block_v16(stk_attend_query *queries, uint32_t count, uint
 }
 
 static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
-                       const uint16_t *k, const uint16_t *v, float scale)
+                       const stk_attend_segment *segment, float scale)
 {
     _Alignas(64) float p[STK_ATTEND_QUERIES_MAX][STK_SEGMENT_TOKENS];
     _Alignas(64) float rows[ATTEND_BLOCK * STK_HEAD_DIM_MAX];
@@ -231,10 +240,9 @@ static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_
     }
     v16 factor = v_set1(scale);
     uint32_t first = begin / ATTEND_BLOCK * ATTEND_BLOCK, index = 0;
-    const stream_v16 stream = {k, v, head_dim, first,
-                               (end - first + ATTEND_BLOCK - 1) / ATTEND_BLOCK};
+    const stream_v16 stream = stream_of_v16(segment, head_dim, first, end);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
-        load_rows_v16(k, head_dim, at, begin, end, rows);
+        load_rows_v16(segment->k, head_dim, at, begin, end, rows);
         for (uint32_t i = 0; i < count; i++) {
             prefetch_v16(&stream, index, i, count);
             if (overlap_v16(&queries[i], at, &from, &to))
@@ -244,7 +252,7 @@ static void attend_v16(stk_attend_query *queries, uint32_t count, uint32_t head_
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
-        load_rows_v16(v, head_dim, at, begin, end, rows);
+        load_rows_v16(segment->v, head_dim, at, begin, end, rows);
         add_block_v16(queries, count, head_dim, rows, at, p, &stream, index);
     }
 }

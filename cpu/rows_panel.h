@@ -1,6 +1,7 @@
 // cpu/rows_panel.h: products with weights as the file holds them, row by row, eight blocks at a
 // time (cpu/blocks.h). Included by one file per instruction set, after its blocks_*.h; everything
-// is inlined.
+// is inlined. matmul_lanes and down_rows_lanes do the first of many tokens in another way and say
+// how many: lanes_avx512.h or no_lanes.h.
 #include "cpu/blocks.h"
 
 enum {
@@ -43,7 +44,8 @@ STK_INLINE void matmul(blocks_of type, const stk_matrix *w, uint32_t row_begin, 
                        const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
     uint32_t blocks = w->cols / 32;
-    for (uint32_t t = 0; t < count; t += TOKENS_AT_ONCE) {
+    uint32_t done = matmul_lanes(type, w, row_begin, row_end, acts, count, y, y_stride);
+    for (uint32_t t = done; t < count; t += TOKENS_AT_ONCE) {
         uint32_t tokens = count - t < TOKENS_AT_ONCE ? count - t : TOKENS_AT_ONCE;
         for (uint32_t row = row_begin; row < row_end; row++) {
             float *to = y + t * y_stride + (row - row_begin);
@@ -140,7 +142,7 @@ STK_INLINE void down_outputs(blocks_of type, const stk_matrix *w, uint32_t o, co
 STK_INLINE int down_rows(blocks_of type, const stk_matrix *w, const stk_act *h, uint32_t count,
                          float *const *y)
 {
-    for (uint32_t t = 0; t < count; t += DOWN_TOKENS) {
+    for (uint32_t t = down_rows_lanes(type, w, h, count, y); t < count; t += DOWN_TOKENS) {
         uint32_t tokens = count - t < DOWN_TOKENS ? count - t : DOWN_TOKENS;
         for (uint32_t o = 0; o < w->rows; o += 8) {
             if (tokens == 1)

@@ -29,6 +29,9 @@ static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
+// How well decode's reads overlap with its computing: 1 would be one after the other, much more the
+// longer of both. Without guesses, and for each layer guessed ahead, up to four.
+static const double BLEND_NONE = 1.1, BLEND_GUESS = 0.13;
 static const double READ_BEGIN_S = 32e-6; // a worker's time to hand an expert's read to the system
 static const double PAGES_BYTES_PER_S = 1.2e9; // taking fresh memory: the kernel clears it
 
@@ -48,6 +51,13 @@ static double bandwidth(const stk_plan_machine *m, double workers, bool in_runs)
         one = n->core_count ? fmax(one, each) : one;
     }
     return fmin(sum, workers * one);
+}
+
+// More workers than there are cores take turns.
+static uint32_t workers_of(const stk_cost_pass *c)
+{
+    uint32_t most = c->machine->worker_max, given = c->choices->worker_count;
+    return given < most ? given : most;
 }
 
 // Workers that have something to do while `pieces` are handed out.
@@ -86,7 +96,7 @@ typedef struct work {
 static void add(const stk_cost_pass *c, stk_stage stage, work w)
 {
     stk_plan_stage *s = &c->out->stages[stage];
-    double busy = busy_workers(w.pieces, c->choices->worker_count);
+    double busy = busy_workers(w.pieces, workers_of(c));
     double by_bytes = w.bytes / (bandwidth(c->machine, busy, w.in_runs) * w.efficiency);
     double by_macs = w.macs / (busy * macs_per_s(c->machine, busy, w.rows, w.many_share));
     s->bytes = w.bytes;
@@ -118,7 +128,7 @@ static void add_dense(const stk_cost_pass *c, double position)
         (work){.bytes = here * seen * m->kv_position_bytes,
                .macs = here * rows * seen * (double)m->attend_macs /
                        (rows > 1 ? ATTEND_MANY_SHARE : ATTEND_ONE_SHARE),
-               .pieces = 4 * c->choices->worker_count,
+               .pieces = 4 * workers_of(c),
                .rows = rows,
                .efficiency = ATTEND_EFFICIENCY,
                .many_share = 1});
@@ -133,9 +143,8 @@ static void add_dense(const stk_cost_pass *c, double position)
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
-    double own = elements * ROW_ELEMENT_S * rows / busy_workers(rows, c->choices->worker_count);
-    double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s *
-                  (c->choices->worker_count > 1);
+    double own = elements * ROW_ELEMENT_S * rows / busy_workers(rows, workers_of(c));
+    double meet = layers * PHASES_PER_LAYER * c->machine->barrier_s * (workers_of(c) > 1);
     s->bytes = 4 * elements * rows;
     s->seconds = own + meet;
     s->limit = meet > own ? STK_LIMIT_BARRIERS : STK_LIMIT_COMPUTE;
@@ -215,7 +224,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     if (!(missed > 0))
         return;
     // One worker does it, between router and attention, of which the others take more meanwhile.
-    double begin_s = missed * READ_BEGIN_S / c->choices->worker_count;
+    double begin_s = missed * READ_BEGIN_S / workers_of(c);
     c->out->stages[STK_STAGE_ATTEND].seconds += begin_s;
     compute += begin_s;
     uint32_t depth = is_decode && c->rows == 1 ? c->choices->guess_layers : 0;
@@ -223,21 +232,20 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     // Every layer asks the routers of so many layers ahead, which one worker reads once more while
     // the others take more of the experts.
     double guess_s = depth * m->layer_count * (double)m->router_bytes /
-                     bandwidth(c->machine, 1, false) / c->choices->worker_count;
+                     bandwidth(c->machine, 1, false) / workers_of(c);
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
-    // One thread lays out what was read while the disk reads on. It takes its time from the workers
-    // where they have all cores, and of a layer's last expert the last slice is waited for.
+    // One thread reads and lays out what was read: experts come as fast as if it did that in turns
+    // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
+    // of a layer's last expert the last slice is waited for.
     double pack_s = m->is_repacked
                         ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
                         : 0;
-    double taken_s = c->choices->worker_count < c->machine->worker_max
-                         ? 0
-                         : missed * pack_s / c->choices->worker_count;
+    double taken_s = workers_of(c) < c->machine->worker_max ? 0 : missed * pack_s / workers_of(c);
     c->out->stages[STK_STAGE_GATE].seconds += taken_s;
     compute += taken_s;
-    double read_s = fmax((double)m->read_bytes / speed, pack_s); // of one expert
+    double read_s = (double)m->read_bytes / speed + pack_s; // of one expert
     double bytes = missed * (1 + m->guess_waste[depth]) * (double)m->read_bytes;
     double unguessed = missed * (1 - m->guess_recall[depth]);
     double per_layer = unguessed / m->layer_count;
@@ -251,7 +259,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
                   (exposed > compute - before_route ? exposed : compute - before_route);
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
-    double blend = is_decode ? 1 + 0.4 * (depth < 4 ? depth : 4) : 4;
+    double blend = is_decode ? BLEND_NONE + BLEND_GUESS * fmin(depth, 4) : 4;
     double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];

@@ -1,6 +1,6 @@
 stk_test(bench_parts
   SOURCES test_bench_parts.c ../runtime/cli/bench_compare.c ../runtime/cli/bench_samples.c
-          ../runtime/cli/svg.c ../runtime/cli/interrupt.c
+          ../runtime/cli/bench_others.c ../runtime/cli/svg.c ../runtime/cli/interrupt.c
   LINK stk_base m)
 
 # The command on the bundled model. Needs bash and python3, whose json and xml check the reports.

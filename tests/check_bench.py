@@ -103,6 +103,7 @@ def check_csv(path):
     for row in rows:
         check(None not in row and None not in row.values(), "columns")
         check(row["limit"] in LIMITS and row["noise"] in ["noisy", "quiet"], "words")
+        check(0 <= float(row["others_fraction"]) <= 1, "what others used")
         total = sum(float(row["bytes_" + c]) for c in COMPONENTS)
         check(abs(total - float(row["bytes_per_token"])) <= len(COMPONENTS), "sum of components")
         print(row["kind"], row["tokens"], row["model"])

@@ -3,35 +3,23 @@
 set -u
 stoker=$(realpath "$1") model=$(realpath "$2") python=$3 checker=$(realpath "$4")
 [ -r "$model" ] || exit 77
-dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-failures=0
-
-fail()
-{
-    printf 'FAILED: %s\n' "$*"
-    head -c 600 err 2>/dev/null | sed 's/^/  stderr: /'
-    failures=$((failures + 1))
-}
+. "$(dirname "$0")/program_test.sh"
 
 # bench CODE ARGUMENT...: a small run; output in out and err
 bench()
 {
-    local code=$1 got
+    local code=$1
     shift
-    "$stoker" bench "$model" --quick "$@" >out 2>err </dev/null
-    got=$?
-    [ $got -eq "$code" ] || fail "bench $* ended with $got, not $code"
+    expect "$code" bench "$model" --quick "$@"
 }
 
-says() { grep -qF -- "$1" err || fail "standard error lacks: $1"; }
 check() { "$python" "$checker" "$@" >checked 2>err || fail "check $*"; }
-same() { [ "$(cat checked)" = "$1" ] || fail "measured '$(cat checked)', not '$1'"; }
+measured() { [ "$(cat checked)" = "$1" ] || fail "measured '$(cat checked)', not '$1'"; }
 
 # --- JSON: all points, in order
 bench 0 -o json --prompt 20,0 --gen 5 --depth 0,40 --threads 1,2 --nodes 2
 check json out
-same 'prompt 20 0 1 0
+measured 'prompt 20 0 1 0
 decode 5 0 1 0
 prompt 20 40 1 0
 decode 5 40 1 0
@@ -60,7 +48,7 @@ bench 0 -o json --prompt 0 --gen 5 --threads 2 --memory ${limit}MiB -f text.txt 
     --trace trace.json --compare 'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2'
 [ -s out ] && fail 'something was written besides --out'
 check json report.json
-same "decode 5 0 2 $((limit << 20))
+measured "decode 5 0 2 $((limit << 20))
 compare decode 5 12.5 "'echo run >>runs; echo "speed: 12.5 tok/s"; echo more >&2'
 [ "$(wc -l <runs)" -eq 4 ] || fail "the command ran $(wc -l <runs) times, not 4"
 check trace trace.json
@@ -87,7 +75,7 @@ layers=$(head -n 1 experts.trace | cut -d ' ' -f 3)
 # --- a text that repeats is drafted; without a draft nothing is said of one
 bench 0 -o json --prompt 0 --gen 60 --depth 10 --threads 1 --draft 4 -f text.txt
 check draft out
-same '60 64 4'
+measured '60 64 4'
 bench 0 --prompt 0 --gen 60 --depth 70 --draft 4 --draft-worth 0
 grep -qE 'of [1-9][0-9]* drafted tokens accepted' out || fail 'the table lacks the draft'
 bench 0 -o json --prompt 0 --gen 5
@@ -96,7 +84,7 @@ grep -q draft out && fail 'a draft nobody asked for'
 # --- the other formats
 bench 0 -o csv --prompt 20 --gen 5
 check csv out
-same "prompt 20 $(basename "$model")
+measured "prompt 20 $(basename "$model")
 decode 5 $(basename "$model")"
 bench 0 -o html --prompt 20 --gen 5 --threads 2 --compare 'echo "<b>&" 3 tok/s'
 check html out
@@ -142,4 +130,4 @@ says 'no tokens'
 "$stoker" bench no-such.gguf >out 2>err && fail 'a missing model went unnoticed'
 says no-such.gguf
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+finish

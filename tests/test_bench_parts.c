@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void test_median(void **state)
 {
@@ -81,6 +82,79 @@ static void test_skew(void **state)
                 1e-9); // two of the even layer, one of the other
 }
 
+static uint64_t busy_ticks(const char *text, const cpu_set_t *cpus)
+{
+    uint64_t ticks;
+    FILE *stat = fmemopen((char *)text, strlen(text), "r");
+    assert_non_null(stat);
+    bool found = stk_bench_cpu_busy(stat, cpus, &ticks);
+    fclose(stat);
+    return found ? ticks : UINT64_MAX;
+}
+
+static void test_others(void **state)
+{
+    (void)state;
+    static const char text[] = "cpu  9 9 9 9 9 9 9 9 9 9\n"
+                               "cpu0 1 20 300 5000 5000 4000 50000 600000 7 7\n"
+                               "cpu2 1 1 1 9 9 1 1\n" // Linux before 2.6.11 told of nothing stolen
+                               "cpu11 2 2 2 9 9 2 2 2\n"
+                               "intr 5 5 5 5 5 5 5 5 5 5\n";
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    assert_true(busy_ticks(text, &cpus) == UINT64_MAX);
+    CPU_SET(1, &cpus);
+    assert_true(busy_ticks(text, &cpus) == UINT64_MAX);
+    CPU_SET(0, &cpus);
+    assert_int_equal(busy_ticks(text, &cpus), 654321);
+    CPU_SET(2, &cpus);
+    CPU_SET(11, &cpus);
+    assert_int_equal(busy_ticks(text, &cpus), 654321 + 5 + 12);
+
+    // Two passes of 10 s on two CPUs, of which this process used 36 s and others 3 s.
+    const stk_bench_cpu_times times[] = {
+        {true, 100, 50, 1000}, {true, 119, 68, 1010}, {true, 140, 70, 1020}, {true, 160, 88, 1030}};
+    stk_bench_report report = {.machine = {.cores = 2, .threads = 2, .load_average = 0}};
+    stk_bench_result r = {.bandwidth.all = {{10, 11}, 2}};
+    assert_false(stk_bench_is_noisy(&report, &r)); // nothing known, no load
+    report.machine.load_average = 1.5;
+    assert_true(stk_bench_is_noisy(&report, &r));
+    stk_bench_others_add(&r.others, &times[0], &times[1]);
+    double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
+    assert_true(fabs(stk_bench_others_fraction(&r.others, 2) - (1 - 2 * tick) / 20) < 1e-9);
+    assert_false(stk_bench_is_noisy(&report, &r)); // whatever the load
+    stk_bench_others_add(&r.others, &times[2], &times[3]);
+    assert_true(fabs(stk_bench_others_fraction(&r.others, 2) - (3 - 4 * tick) / 40) < 1e-9);
+    assert_true(stk_bench_is_noisy(&report, &r));
+    r.others.seconds = 3 * tick; // may be the clock's
+    assert_true(stk_bench_others_fraction(&r.others, 2) == 0);
+    assert_false(stk_bench_is_noisy(&report, &r));
+    r.bandwidth.all.values[1] = 13;
+    assert_true(stk_bench_is_noisy(&report, &r));
+}
+
+// This process's own work is not somebody else's: read from the system, on whatever CPUs there are.
+static void test_others_here(void **state)
+{
+    (void)state;
+    stk_bench_machine machine = {0};
+    assert_int_equal(sched_getaffinity(0, sizeof machine.cpus, &machine.cpus), 0);
+    stk_bench_cpu_times before = stk_bench_cpu_times_now(&machine);
+    if (!before.is_known)
+        skip();
+    volatile double x = 1;
+    stk_bench_cpu_times now = before;
+    while (now.own_s < before.own_s + 0.3) {
+        for (int i = 0; i < 100000; i++)
+            x = x * 1.0000001;
+        now = stk_bench_cpu_times_now(&machine);
+    }
+    stk_bench_others others = {0};
+    stk_bench_others_add(&others, &before, &now);
+    assert_true(others.is_known && others.elapsed_s > 0);
+    assert_true(now.all_s - before.all_s >= 0.1); // the system counted it too, by its coarser clock
+}
+
 static void test_escape(void **state)
 {
     (void)state;
@@ -110,10 +184,9 @@ static void test_escape(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_median),
-        cmocka_unit_test(test_find_speed),
-        cmocka_unit_test(test_skew),
-        cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_median),      cmocka_unit_test(test_find_speed),
+        cmocka_unit_test(test_skew),        cmocka_unit_test(test_others),
+        cmocka_unit_test(test_others_here), cmocka_unit_test(test_escape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

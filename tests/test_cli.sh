@@ -3,31 +3,7 @@
 set -u
 stoker=$(realpath "$1") model=$(realpath "$2")
 [ -r "$model" ] || exit 77
-dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-failures=0
-
-fail()
-{
-    printf 'FAILED: %s\n' "$*"
-    sed 's/^/  stdout: /' out 2>/dev/null | head -c 600
-    sed 's/^/  stderr: /' err 2>/dev/null | head -c 600
-    failures=$((failures + 1))
-}
-
-# expect CODE ARGUMENT...: runs stoker, leaves its output in out and err
-expect()
-{
-    local code=$1 got
-    shift
-    "$stoker" "$@" >out 2>err </dev/null
-    got=$?
-    [ $got -eq "$code" ] || fail "stoker $* ended with $got, not $code"
-}
-
-says() { grep -qF -- "$1" err || fail "standard error lacks: $1"; }
-prints() { grep -qE -- "$1" out || fail "standard output lacks: $1"; }
-same() { cmp -s "$1" "$2" || fail "$3"; }
+. "$(dirname "$0")/program_test.sh"
 
 # --- help, versions, mistakes
 expect 0 --help
@@ -87,7 +63,7 @@ says 'no-such.txt: No such file'
 echo 'not a model at all, just some text' >text.gguf
 expect 1 run text.gguf -p x
 says text.gguf
-expect 1 run "$dir" -p x
+expect 1 run "$PWD" -p x
 
 for command in run logits ppl tokenize; do # a download that broke off
     head -c $(($(wc -c <"$model") / 2)) "$model" >half.gguf
@@ -100,8 +76,8 @@ for command in run logits ppl tokenize; do # a download that broke off
     says 'half.gguf: '
     says 'the file is truncated, download it again'
 done
-expect 1 run "$model" -f "$dir"
-says "$dir: Is a directory"
+expect 1 run "$model" -f "$PWD"
+says "$PWD: Is a directory"
 if [ "$(id -u)" -ne 0 ]; then # root reads everything
     echo text >secret && chmod 0 secret
     expect 1 run "$model" -f secret
@@ -114,6 +90,18 @@ says '/dev/null is empty; give'
 expect 1 run "$model"
 says 'standard input is empty; give'
 [ -s out ] && fail 'an empty prompt wrote to standard output'
+
+# --- standard streams that the caller closed: the next file opened must not take their place
+"$stoker" run "$model" --chat -n 2 >out 2>err <&-
+[ $? -eq 1 ] || fail 'a chat without standard input'
+says 'standard input: Bad file descriptor'
+"$stoker" logits "$model" --ids 1,2 -o loud --verbose 2>err && "$stoker" logits "$model" --ids 1,2 -o mute --verbose 2>&-
+[ -s err ] && same loud mute 'messages without standard error went into the logits'
+"$stoker" tokenize "$model" x 2>err >&- && fail 'tokens without standard output'
+says 'standard output: Bad file descriptor'
+"$stoker" run "$model" --chat -n 2 >out 2>err <"$PWD"
+[ $? -eq 1 ] || fail 'a chat with a folder'
+says 'standard input: Is a directory'
 
 # --- tokenize and synth on the shared modules
 expect 2 tokenize "$model" x --jsno
@@ -138,6 +126,13 @@ if [ -c /dev/full ]; then
     "$stoker" tokenize "$model" hello >/dev/full 2>err && fail 'tokenize to a full disk'
     says 'No space left'
 fi
+
+# --- packed experts that are not there
+least=(run "$model" -p x -n 1 --ctx 64 --batch 1 --memory)
+expect 1 "${least[@]}" 1
+memory=$(sed -n 's/.*give --memory \([0-9]*\)MiB.*/\1/p' err)
+expect 0 "${least[@]}" $((memory + 2))MiB --sidecar no-such.stoker
+says 'no-such.stoker: No such file or directory; experts come from the GGUF'
 
 # --- generation
 prompt='Once upon a time'
@@ -185,7 +180,7 @@ says "--nodes: '65' is not"
 expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --json
 prints '^\{"text": ".*"prompt_ids": \[.*"ids": \[[0-9]+, [0-9]+, [0-9]+, [0-9]+\], "finish": "length"'
 expect 1 run "$model" -p "$prompt $prompt $prompt" -n 4 --ctx 4
-says 'but only 4'
+says "but only 4 of the context's 4 are free; --ctx gives it more"
 expect 0 run "$model" -p "$prompt" --ctx 24 --temp 0 --json
 prints '"finish": "(context|end)"'
 expect 1 run "$model" -p "$prompt" --cpu-mask no-such-mask
@@ -273,6 +268,19 @@ says 'limited: File too large'
 expect 1 logits "$model" --ids 1 -o no-such-folder/file
 says 'no-such-folder/file: No such file'
 
+expect 1 replay "$PWD"
+says "$PWD: Is a directory"
+
+# --- Ctrl-C ends at once what leaves nothing half done: more than a pipe holds was read, so it runs
+mkfifo trace
+"$stoker" replay trace >out 2>err &
+exec 4<>trace
+{ echo 'stoker-trace 1 8 32 1' && yes '0 1' | head -n 50000; } >&4
+kill -INT $!
+wait $!
+[ $? -eq 130 ] || fail 'Ctrl-C did not end replay'
+exec 4>&-
+
 # --- Ctrl-C: once the prompt is there, generation has begun
 mkfifo pipe
 "$stoker" run "$model" -p "$prompt" -n 20000 --ctx 20000 --temp 0 >pipe 2>err &
@@ -287,4 +295,4 @@ exec 3<&-
 prints "^$prompt"
 [ -z "$(tail -c 1 out)" ] || fail 'an interrupted text does not end with a newline'
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+finish

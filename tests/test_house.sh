@@ -20,9 +20,7 @@ declare -A may_include=(
     [store]="model base"
     [cluster]="model base"
     [engine]="store scheduler topology cpu vulkan cluster model base"
-    [serve]="engine model base"
-    [bench]="engine store scheduler topology cpu vulkan cluster model base"
-    [cli]="engine serve bench store scheduler topology cpu vulkan cluster model base"
+    [cli]="engine store scheduler topology cpu vulkan cluster model base"
 )
 # header of a library (a pattern): the rooms that may see it
 libraries="
@@ -33,10 +31,9 @@ liburing.h          store topology
 xxhash.h            store
 vulkan/*            vulkan
 mpi.h               cluster
-event2/*            serve
-jansson.h           cli serve bench
+jansson.h           cli
 histedit.h          cli
-argp.h              cli bench
+argp.h              cli
 *intrin.h cpuid.h arm_neon.h cpu"
 
 # file to room: runtime/cli/main.c is in cli, cpu/x86/x86.h in cpu

@@ -363,6 +363,25 @@ static void a_first_run_reads_everything(void **state)
     assert_true(first.disk_bytes < 1);
 }
 
+// Threads beyond the cores make nothing faster.
+static void threads_take_turns(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    stk_plan_machine m = plan_machine(1, 4, UINT64_C(16) << 30, 40);
+    stk_plan_choices c = {.worker_count = 4, .batch_rows = 512, .reads_inflight = 16};
+    c.prompt_slots = c.decode_slots = 1024;
+    stk_plan_cost cores, threads;
+    stk_cost_decode(&m, &o, &c, 512, &cores);
+    c.worker_count = 16;
+    stk_cost_decode(&m, &o, &c, 512, &threads);
+    assert_true(threads.seconds >= cores.seconds);
+    stk_cost_prefill(&m, &o, &c, 512, 0, &threads);
+    c.worker_count = 4;
+    stk_cost_prefill(&m, &o, &c, 512, 0, &cores);
+    assert_true(threads.seconds >= cores.seconds);
+}
+
 static void says_what_binds(void **state)
 {
     (void)state;
@@ -426,6 +445,7 @@ int main(void)
         cmocka_unit_test(more_ranks_hold_more_experts),
         cmocka_unit_test(guesses_cost_routers),
         cmocka_unit_test(says_what_binds),
+        cmocka_unit_test(threads_take_turns),
         cmocka_unit_test(repacking_costs_what_is_read),
         cmocka_unit_test(a_first_run_reads_everything),
         cmocka_unit_test(refuses_nonsense),

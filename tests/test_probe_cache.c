@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <sys/stat.h>
 
+#include "cli/disk_use.h"
 #include "cli/probe_cache.h"
 #include "fake_root.h"
 #include "topology/machine_impl.h"
@@ -72,7 +73,8 @@ static stk_probe_results sample(void)
                            .prefill_rate = {2, 9e10, 6e10}};
     r.reads[0] = (stk_probe_read){0, 0, 2, 20000, 12000, UINT64_C(5) << 30, 15000, 9000};
     stk_probe_disk d = disk("sda", 1);
-    stk_probe_results_add_disk(&r, &d);
+    stk_probe_results_add_disk(&r, &d, 100);
+    assert_true(stk_probe_results_use_disk(&r, &d.device, 3e9, 150));
     const stk_probe_gpu gpu = {"Example GPU", "driver 1", "0000:01:00.0", 12000, 11000, 400000};
     stk_probe_results_add_gpu(&r, &gpu);
     return r;
@@ -91,8 +93,12 @@ static void round_trip(void **state)
     assert_int_equal(got.read_count, 1);
     assert_memory_equal(got.reads, r.reads, sizeof *r.reads);
     assert_true(got.decode_rate.all_per_s == 5e10 && got.prefill_rate.one_thread_per_s == 6e10);
-    const stk_probe_disk *d = stk_probe_results_disk(&got, &r.disks[0].device);
-    assert_non_null(d);
+    const stk_known_disk *known = stk_probe_results_disk(&got, &r.disks[0].probe.device);
+    assert_non_null(known);
+    const stk_probe_disk *d = &known->probe;
+    assert_int_equal(known->probed_at, 100);
+    assert_int_equal(known->run_at, 150);
+    assert_true(known->run_bytes_per_s == 3e9);
     assert_true(d->is_direct);
     assert_string_equal(d->engine, "threads");
     assert_int_equal(d->random_4kib_deep_per_s, 6);
@@ -126,20 +132,76 @@ static void disks_are_bounded(void **state)
     for (uint64_t i = 0; i < STK_PROBE_DISKS_MAX + 3; i++) {
         snprintf(name, sizeof name, "sd%c", (char)('a' + i));
         stk_probe_disk d = disk(name, i);
-        stk_probe_results_add_disk(&r, &d);
-        stk_probe_results_add_disk(&r, &d); // replaces
+        stk_probe_results_add_disk(&r, &d, 100);
+        stk_probe_results_add_disk(&r, &d, 100); // replaces
     }
     assert_int_equal(r.disk_count, STK_PROBE_DISKS_MAX);
-    assert_string_equal(r.disks[0].device.name, "sdd");
-    assert_string_equal(r.disks[STK_PROBE_DISKS_MAX - 1].device.name, "sdk");
+    assert_string_equal(r.disks[0].probe.device.name, "sdd");
+    assert_string_equal(r.disks[STK_PROBE_DISKS_MAX - 1].probe.device.name, "sdk");
     stk_probe_disk replaced = disk("sde", 77), nameless = disk("", 1);
-    stk_probe_results_add_disk(&r, &replaced);
-    stk_probe_results_add_disk(&r, &nameless);
+    stk_probe_results_add_disk(&r, &replaced, 200);
+    stk_probe_results_add_disk(&r, &nameless, 200);
     assert_int_equal(r.disk_count, STK_PROBE_DISKS_MAX);
-    assert_int_equal(stk_probe_results_disk(&r, &replaced.device)->sequential_mib_s, 77);
+    assert_int_equal(stk_probe_results_disk(&r, &replaced.device)->probe.sequential_mib_s, 77);
     replaced.device.size_bytes++; // another disk of that name
     assert_null(stk_probe_results_disk(&r, &replaced.device));
     assert_null(stk_probe_results_disk(&r, &nameless.device));
+}
+
+static bool is_near(double value, double want)
+{
+    return value > 0.999 * want && value < 1.001 * want;
+}
+
+// What runs got counts beside the probe, the newer the more, and stays when the disk is probed
+// again.
+static void runs_are_remembered(void **state)
+{
+    (void)state;
+    stk_probe_results r = {0};
+    stk_probe_disk d = disk("sda", 1), other = disk("sdb", 1);
+    d.random_expert_mib_s = 1000;
+    stk_probe_results_add_disk(&r, &d, 1000);
+    const stk_known_disk *known = stk_probe_results_disk(&r, &d.device);
+    const double mib = 0x1p20;
+    assert_true(is_near(stk_known_disk_bytes_per_s(known, 5000), 1000 * mib));
+    assert_false(stk_probe_results_use_disk(&r, &other.device, 1e9, 1000));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, 2000 * mib, 1000));
+    assert_true(is_near(known->run_bytes_per_s, 2000 * mib)); // the first counts alone
+    // As old as each other: the time per byte is halfway.
+    assert_true(is_near(stk_known_disk_bytes_per_s(known, 9000), 1000 * mib / 0.75));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, 4000 * mib, 1000 + 100000));
+    assert_true(known->run_bytes_per_s > 3950 * mib && known->run_bytes_per_s < 4000 * mib);
+    assert_true(stk_known_disk_bytes_per_s(known, 1000 + 100000) > 3800 * mib);
+    stk_probe_results_add_disk(&r, &d, 1000 + 100000);
+    assert_true(known->run_at == 1000 + 100000);
+    double both = stk_known_disk_bytes_per_s(known, 1000 + 100000);
+    assert_true(both > 1500 * mib && both < 1700 * mib);
+    assert_true(is_near(stk_known_disk_bytes_per_s(known, 0), both)); // a clock set back
+}
+
+// A run says something of its disk when it read a lot, many at once, and waited for it.
+static void only_waiting_runs_count(void **state)
+{
+    (void)state;
+    const stk_expert_store_stats good = {.read_bytes = UINT64_C(1) << 30,
+                                         .busy_ns = 1000000000,
+                                         .flight_ns = 8000000000,
+                                         .wait_ns = 1000000000,
+                                         .pack_ns = 0};
+    assert_true(is_near(stk_disk_use_bytes_per_s(&good, 2), 0x1p30));
+    stk_expert_store_stats s = good;
+    s.read_bytes = 100 << 20;
+    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
+    s = good;
+    s.flight_ns = 2 * s.busy_ns;
+    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
+    assert_true(stk_disk_use_bytes_per_s(&good, 8) <= 0); // an eighth of the time
+    s = good;
+    s.pack_ns = s.busy_ns / 10;
+    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
+    s = (stk_expert_store_stats){.read_bytes = UINT64_C(1) << 40};
+    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0); // no time at all
 }
 
 static char *read_file(const char *path)
@@ -170,7 +232,7 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 4", "\"version\": 1"},
+        {"\"version\": 5", "\"version\": 1"},
         {"\"from_node\": 0", "\"from_node\": 9"},
         {"\"to_node\": 0", "\"to_node\": -1"},
         {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},
@@ -263,6 +325,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(round_trip),
         TEST(disks_are_bounded),
+        TEST(runs_are_remembered),
+        TEST(only_waiting_runs_count),
         TEST(damage_is_ignored),
         TEST(store_fails),
         TEST(paths),

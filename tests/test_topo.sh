@@ -2,30 +2,8 @@
 # test_topo.sh STOKER TOPOLOGIES: stoker topo and --config as a user meets them.
 set -u
 stoker=$(realpath "$1") topologies=$(realpath "$2")
-dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-export XDG_CACHE_HOME=$dir/cache
-failures=0
-
-fail()
-{
-    printf 'FAILED: %s\n' "$*"
-    sed 's/^/  stdout: /' out | head -c 900
-    sed 's/^/  stderr: /' err | head -c 600
-    failures=$((failures + 1))
-}
-
-expect()
-{
-    local code=$1 got
-    shift
-    "$stoker" "$@" >out 2>err </dev/null
-    got=$?
-    [ $got -eq "$code" ] || fail "stoker $* ended with $got, not $code"
-}
-
-says() { grep -qF -- "$1" err || fail "standard error lacks: $1"; }
-prints() { grep -qE -- "$1" out || fail "standard output lacks: $1"; }
+. "$(dirname "$0")/program_test.sh"
+export XDG_CACHE_HOME=$PWD/cache
 
 # --- machines that are not this one
 expect 0 topo --topology 'pack:2 numa:2 core:4 pu:2'
@@ -65,7 +43,7 @@ first=$(sed -n 's/.*"workers": \([0-9]*\).*/\1/p' <("$stoker" topo --json))
 gpus=$("$stoker" topo | grep -c '^vulkan [0-9]')
 expect 0 topo --json
 [ "$(grep -o '"unusable_because"' out | wc -l)" -eq "$gpus" ] || fail 'text and JSON differ in GPUs'
-VK_ICD_FILENAMES=$dir/none.json VK_DRIVER_FILES=$dir/none.json expect 0 topo --json
+VK_ICD_FILENAMES=$PWD/none.json VK_DRIVER_FILES=$PWD/none.json expect 0 topo --json
 prints '"vulkan_devices": \[\]'
 mkdir -p cache/stoker && echo '{"version": 1, "machines": [' >cache/stoker/probe.json
 expect 0 topo
@@ -113,4 +91,4 @@ printf 'cpu: {mask: no-such-mask}\n' >good.yaml
 expect 2 run model --config good.yaml --config good.yaml
 says 'only once'
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+finish

@@ -6,7 +6,8 @@ stk_test(limits SOURCES test_limits.c fake_root.c LINK stk_topology)
 set_property(TEST limits PROPERTY LABELS single)
 stk_test(probe SOURCES test_probe.c fake_root.c LINK stk_topology)
 stk_test(probe_cache SOURCES test_probe_cache.c fake_root.c ${PROJECT_SOURCE_DIR}/runtime/cli/probe_cache.c
-         ${PROJECT_SOURCE_DIR}/runtime/cli/probe_json.c ${PROJECT_SOURCE_DIR}/runtime/cli/cache_path.c LINK stk_topology PkgConfig::JANSSON)
+         ${PROJECT_SOURCE_DIR}/runtime/cli/probe_json.c ${PROJECT_SOURCE_DIR}/runtime/cli/cache_path.c
+         ${PROJECT_SOURCE_DIR}/runtime/cli/disk_use.c LINK stk_topology stk_scheduler PkgConfig::JANSSON)
 stk_test(kernel_rate SOURCES kernel/test_kernel_rate.c LINK stk_engine)
 if(TARGET stoker)
   add_test(NAME topo COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_topo.sh $<TARGET_FILE:stoker>

@@ -80,15 +80,17 @@ static stk_status open_temporary(const char *folder, uint64_t bytes_max, const s
     uint64_t free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
     uint64_t bytes = bytes_max < free_bytes / 8 ? bytes_max : free_bytes / 8;
     bytes = bytes / CHUNK_BYTES * CHUNK_BYTES;
-    if (bytes < TEMPORARY_BYTES_LEAST)
-        return stk_fail(log, STK_UNSUPPORTED,
-                        "%s: %s free is too little for a measurement; name a large file to read",
-                        folder, stk_size_format(free_bytes, text));
+    if (bytes < TEMPORARY_BYTES_LEAST) {
+        stk_warn(log, "%s: %s free is too little to measure the disk; name a large file to read",
+                 folder, stk_size_format(free_bytes, text));
+        return STK_UNSUPPORTED;
+    }
     int fd = create_nameless(folder);
-    if (fd < 0)
-        return stk_fail(log, STK_IO,
-                        "%s: a test file cannot be made: %s; name a large file to read", folder,
-                        strerror(errno));
+    if (fd < 0) {
+        stk_warn(log, "%s: no test file to measure the disk: %s; name a large file to read", folder,
+                 strerror(errno));
+        return STK_UNSUPPORTED;
+    }
     stk_status status = fill(fd, bytes, folder, log);
     if (status != STK_OK) {
         close(fd);

@@ -1,6 +1,7 @@
 // Products with weights as the file holds them, NEON: the types that most files are of.
 #include "cpu/arm/arm.h"
 #include "cpu/arm/blocks_neon.h"
+#include "cpu/no_lanes.h"
 #include "cpu/rows_panel.h"
 
 STK_ROWS_OF(q8_0, neon, .bytes = 34)

@@ -12,9 +12,10 @@ static float score(const float *q, const uint16_t *k, uint32_t head_dim, float s
     return stk_halve(a, 16) * scale;
 }
 
-static void attend_query(stk_attend_query *query, uint32_t head_dim, const uint16_t *k,
-                         const uint16_t *v, float scale)
+static void attend_query(stk_attend_query *query, uint32_t head_dim,
+                         const stk_attend_segment *segment, float scale)
 {
+    const uint16_t *k = segment->k, *v = segment->v;
     stk_attend_state *state = &query->state;
     uint32_t begin = query->begin, end = query->end;
     float p[STK_SEGMENT_TOKENS], a[16] = {0};
@@ -36,11 +37,11 @@ static void attend_query(stk_attend_query *query, uint32_t head_dim, const uint1
     state->l = stk_halve(a, 16);
 }
 
-void stk_attend_ref(stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *k,
-                    const uint16_t *v, float scale)
+void stk_attend_ref(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                    const stk_attend_segment *segment, float scale)
 {
     for (uint32_t i = 0; i < count; i++)
-        attend_query(&queries[i], head_dim, k, v, scale);
+        attend_query(&queries[i], head_dim, segment, scale);
 }
 
 void stk_attend_merge_ref(stk_attend_state *into, const stk_attend_state *segment,

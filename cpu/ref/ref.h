@@ -12,8 +12,8 @@ void stk_gather_ref(const stk_matrix *w, const uint32_t *rows, uint32_t count, c
 void stk_down_ref(const stk_matrix *down, const stk_neurons *neurons, uint32_t group_begin,
                   uint32_t group_end, float *y);
 void stk_rmsnorm_ref(const float *x, const float *weight, float eps, uint32_t n, float *y);
-void stk_attend_ref(stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *k,
-                    const uint16_t *v, float scale);
+void stk_attend_ref(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                    const stk_attend_segment *segment, float scale);
 void stk_attend_merge_ref(stk_attend_state *into, const stk_attend_state *segment,
                           uint32_t head_dim);
 void stk_to_half_ref(const float *x, uint32_t n, uint16_t *y);

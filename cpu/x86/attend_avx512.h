@@ -35,10 +35,20 @@ static inline void few_ask(few_ahead *ahead, uint32_t lines)
                          : "r"(ahead->near_rows), "r"(ahead->far_rows));
 }
 
+// To q[head_dim/16][query][16], so that one address finds the values of all queries: with one for
+// each, seven left too few registers for addresses.
+static inline void few_pack(const stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                            float *q)
+{
+    for (uint32_t c = 0; c < head_dim; c += 16)
+        for (uint32_t i = 0; i < count; i++, q += 16)
+            v_store(q, v_load(queries[i].q + c));
+}
+
 // Scores of positions [at, at+16), of which [begin, end) are read.
 static inline __attribute__((always_inline)) void
-few_scores(const stk_attend_query *queries, uint32_t count, uint32_t head_dim, const uint16_t *k,
-           uint32_t at, uint32_t begin, uint32_t end, v16 factor, float (*p)[STK_SEGMENT_TOKENS],
+few_scores(const float *q, uint32_t count, uint32_t head_dim, const uint16_t *k, uint32_t at,
+           uint32_t begin, uint32_t end, v16 factor, float (*p)[STK_SEGMENT_TOKENS],
            few_ahead ahead)
 {
     v16 sums[FEW_MAX][ATTEND_BLOCK];
@@ -54,15 +64,18 @@ few_scores(const stk_attend_query *queries, uint32_t count, uint32_t head_dim, c
         for (uint32_t i = 0; i < count; i++)
             for (uint32_t n = 0; n < width; n++)
                 a[i][n] = v_set1(0);
+        const float *values = q;
 #pragma GCC unroll 1
         for (uint32_t c = 0; c < head_dim; c += 16) {
             for (uint32_t n = 0; n < width; n++)
                 x[n] = v_load_half(row[n] + c);
             few_ask(&ahead, width / 2);
-            for (uint32_t i = 0; i < count; i++) {
-                v16 q = v_load(queries[i].q + c);
+            for (uint32_t i = 0; i < count; i++, values += 16) {
+                v16 y = v_load(values);
+                if (width == FEW_NARROW)
+                    __asm__("" : "+v"(y)); // else it is loaded again for every product
                 for (uint32_t n = 0; n < width; n++)
-                    a[i][n] = v_fma(q, x[n], a[i][n]);
+                    a[i][n] = v_fma(y, x[n], a[i][n]);
             }
         }
         for (uint32_t i = 0; i < count; i++)
@@ -104,25 +117,26 @@ few_values(stk_attend_query *queries, uint32_t count, uint32_t head_dim, const u
 
 static inline __attribute__((always_inline)) void attend_few(stk_attend_query *queries,
                                                              uint32_t count, uint32_t head_dim,
-                                                             const uint16_t *k, const uint16_t *v,
+                                                             const stk_attend_segment *segment,
                                                              float scale)
 {
     _Alignas(64) float p[FEW_MAX][STK_SEGMENT_TOKENS];
+    _Alignas(64) float q[FEW_MAX * STK_HEAD_DIM_MAX];
     uint32_t begin = queries[0].begin, end = queries[0].end, index = 0;
     uint32_t first = begin / ATTEND_BLOCK * ATTEND_BLOCK;
-    const stream_v16 stream = {k, v, head_dim, first,
-                               (end - first + ATTEND_BLOCK - 1) / ATTEND_BLOCK};
+    const stream_v16 stream = stream_of_v16(segment, head_dim, first, end);
+    few_pack(queries, count, head_dim, q);
     for (uint32_t i = 0; i < count; i++)
         memset(queries[i].state.o, 0, head_dim * sizeof *queries[i].state.o);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++)
-        few_scores(queries, count, head_dim, k, at, begin, end, v_set1(scale), p,
+        few_scores(q, count, head_dim, segment->k, at, begin, end, v_set1(scale), p,
                    few_ahead_of(&stream, index));
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++) {
         uint32_t from = at < begin ? begin : at;
         uint32_t to = end - at < ATTEND_BLOCK ? end : at + ATTEND_BLOCK;
-        few_values(queries, count, head_dim, v, from, to, p, few_ahead_of(&stream, index));
+        few_values(queries, count, head_dim, segment->v, from, to, p, few_ahead_of(&stream, index));
     }
 }
 
@@ -135,38 +149,38 @@ static bool see_the_same(const stk_attend_query *queries, uint32_t count)
 }
 
 static void attend_avx512(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
-                          const uint16_t *k, const uint16_t *v, float scale)
+                          const stk_attend_segment *segment, float scale)
 {
     if (head_dim % (16 * FEW_WIDE) != 0 || !see_the_same(queries, count)) {
-        attend_v16(queries, count, head_dim, k, v, scale);
+        attend_v16(queries, count, head_dim, segment, scale);
         return;
     }
     switch (count) { // so that the sums of each are registers
     case 1:
-        attend_few(queries, 1, head_dim, k, v, scale);
+        attend_few(queries, 1, head_dim, segment, scale);
         break;
     case 2:
-        attend_few(queries, 2, head_dim, k, v, scale);
+        attend_few(queries, 2, head_dim, segment, scale);
         break;
     case 3:
-        attend_few(queries, 3, head_dim, k, v, scale);
+        attend_few(queries, 3, head_dim, segment, scale);
         break;
     case 4:
-        attend_few(queries, 4, head_dim, k, v, scale);
+        attend_few(queries, 4, head_dim, segment, scale);
         break;
     case 5:
-        attend_few(queries, 5, head_dim, k, v, scale);
+        attend_few(queries, 5, head_dim, segment, scale);
         break;
     case 6:
-        attend_few(queries, 6, head_dim, k, v, scale);
+        attend_few(queries, 6, head_dim, segment, scale);
         break;
     case 7:
-        attend_few(queries, 7, head_dim, k, v, scale);
+        attend_few(queries, 7, head_dim, segment, scale);
         break;
     case 8:
-        attend_few(queries, 8, head_dim, k, v, scale);
+        attend_few(queries, 8, head_dim, segment, scale);
         break;
     default:
-        attend_v16(queries, count, head_dim, k, v, scale);
+        attend_v16(queries, count, head_dim, segment, scale);
     }
 }

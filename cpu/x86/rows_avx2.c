@@ -1,6 +1,7 @@
 // Products with weights as the file holds them, AVX2: K-quants and the other block-quantised types
 // that have no layout of their own.
 #include "cpu/x86/blocks_avx2.h"
+#include "cpu/no_lanes.h"
 #include "cpu/rows_panel.h"
 #include "cpu/x86/x86.h"
 

@@ -1,5 +1,6 @@
 // Products with weights as the file holds them, AVX-512 VNNI: the types that most files are of.
-#include "cpu/x86/blocks_avx512.h"
+#include "cpu/x86/lanes_avx512.h"
+
 #include "cpu/rows_panel.h"
 #include "cpu/x86/x86.h"
 

@@ -11,6 +11,7 @@
 #include "cli/text_model.h"
 #include "engine/draft.h"
 #include "engine/metrics.h"
+#include <sched.h>
 #include <stdio.h>
 
 enum { STK_BENCH_REPS_MAX = 64, STK_BENCH_LIST_MAX = 16, STK_BENCH_DRAFT_PROMPT_MIN = 64 };
@@ -37,6 +38,7 @@ typedef struct stk_bench_machine {
     char cpu[128], date[32]; // UTC, ISO 8601
     const char *commit, *version;
     uint32_t cores, threads;          // that this process may use
+    cpu_set_t cpus;                   // these threads
     uint64_t memory_bytes, llc_bytes; // 0: unknown
     double load_average;              // of the last minute, at the start
 } stk_bench_machine;
@@ -46,6 +48,28 @@ void stk_bench_machine_read(stk_bench_machine *machine);
 uint64_t stk_bench_available_bytes(void);
 uint64_t stk_bench_peak_rss_bytes(void); // VmHWM
 void stk_bench_peak_rss_reset(void);     // to the present size, where the system allows it
+
+// CPU time since the system's start: of everybody on the machine's `cpus`, and of this process.
+typedef struct stk_bench_cpu_times {
+    bool is_known; // else all_s is not
+    double all_s, own_s, at_s;
+} stk_bench_cpu_times;
+
+// What others used of them between pairs of such times.
+typedef struct stk_bench_others {
+    bool is_known;
+    double seconds, elapsed_s;
+    uint32_t ticks; // of the system's clock by which seconds may be off, per CPU
+} stk_bench_others;
+
+stk_bench_cpu_times stk_bench_cpu_times_now(const stk_bench_machine *machine);
+void stk_bench_others_add(stk_bench_others *others, const stk_bench_cpu_times *from,
+                          const stk_bench_cpu_times *to);
+// Of all the time of so many CPUs, what is certain; 0 if nothing is.
+double stk_bench_others_fraction(const stk_bench_others *others, uint32_t cpus);
+// Ticks that these CPUs were not idle, stolen ones included, from the lines of /proc/stat. Returns
+// whether there was one of them.
+bool stk_bench_cpu_busy(FILE *stat, const cpu_set_t *cpus, uint64_t *ticks);
 
 typedef struct stk_bench_layer {
     double active_fraction;         // of the chosen experts' neurons
@@ -65,6 +89,7 @@ typedef struct stk_bench_result {
     double bytes[STK_COMPONENT_COUNT], bytes_per_token; // per token
     double operations_per_token;
     stk_bench_bandwidths bandwidth; // before and after
+    stk_bench_others others;        // while tokens_per_s was taken
     double roofline_fraction;
     double wait_fraction; // of worker 0's time, at barriers
     const char *limit;    // "bandwidth", "cache", "disk", "barriers" or "compute"
@@ -122,7 +147,8 @@ typedef struct stk_bench_report {
 } stk_bench_report;
 
 void stk_bench_report_free(stk_bench_report *report);
-// Whether something else ran: the load at the start, or bandwidths that differ by a quarter.
+// Whether something else ran: it used a twentieth of the CPUs' time while speeds were taken (where
+// the system does not tell, the load at the start was high), or bandwidths differ by a quarter.
 bool stk_bench_is_noisy(const stk_bench_report *report, const stk_bench_result *result);
 
 // Writers. A failed write shows in ferror(to); json returns false without memory.
@@ -147,6 +173,7 @@ extern const char *const stk_bench_passage[]; // paragraphs, NULL-terminated
 // One engine with a session and text to feed it.
 typedef struct stk_bench_run {
     const stk_log *log;
+    const stk_bench_machine *machine;
     stk_text_model model;
     stk_session *session;
     const int32_t *ids; // borrowed; id_count of them, used cyclically

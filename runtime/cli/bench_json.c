@@ -123,6 +123,10 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
                               r->stall_s_per_token);
     if (object)
         json_object_set_new(object, "store", store);
+    if (object && r->others.is_known)
+        json_object_set_new(
+            object, "others_fraction",
+            json_real(stk_bench_others_fraction(&r->others, report->machine.threads)));
     else
         json_decref(store);
     if (object) {

@@ -79,7 +79,6 @@ void stk_bench_machine_read(stk_bench_machine *machine)
 {
     char value[LINE_BYTES];
     stk_cores *cores;
-    cpu_set_t set;
     time_t now = time(NULL);
     struct tm utc;
     *machine = (stk_bench_machine){.commit = STK_COMMIT, .version = STK_VERSION};
@@ -93,8 +92,8 @@ void stk_bench_machine_read(stk_bench_machine *machine)
         machine->cores = stk_cores_count(cores);
         stk_cores_close(&cores);
     }
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        machine->threads = (uint32_t)CPU_COUNT(&set);
+    if (sched_getaffinity(0, sizeof machine->cpus, &machine->cpus) == 0)
+        machine->threads = (uint32_t)CPU_COUNT(&machine->cpus);
     machine->memory_bytes = read_kib("/proc/meminfo", "MemTotal");
     machine->llc_bytes = llc_bytes();
     if (getloadavg(&machine->load_average, 1) != 1)

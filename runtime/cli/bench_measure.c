@@ -102,7 +102,7 @@ static stk_status decode(stk_bench_run *run, uint32_t count)
     return status;
 }
 
-// Whether sliding windows still hold what `depth` needs after `tokens` more.
+// Whether sliding windows still hold what is needed so many tokens before the end.
 static bool can_go_back(const stk_bench_run *run, uint32_t tokens)
 {
     const stk_model *m = stk_engine_model(run->model.engine);
@@ -112,15 +112,19 @@ static bool can_go_back(const stk_bench_run *run, uint32_t tokens)
     return !has_windows || tokens <= stk_session_batch_rows_max(run->session);
 }
 
-static stk_status go_to(stk_bench_run *run, uint32_t depth, uint32_t tokens)
+// Makes every sequence `depth` tokens long. What it has of the text is kept where that is possible:
+// filling a context is most of the time of a bench with several depths.
+static stk_status go_to(stk_bench_run *run, uint32_t depth)
 {
     stk_status status = STK_OK;
     for (uint32_t q = 0; q < run->sequences && status == STK_OK; q++) {
-        uint32_t length = stk_session_length(run->session, q);
-        bool goes_back = length >= depth && length - depth <= tokens && can_go_back(run, tokens);
-        status = stk_session_truncate(run->session, q, goes_back ? depth : 0);
-        if (status == STK_OK && !goes_back)
-            status = feed(run, q, depth);
+        uint32_t length = stk_session_length(run->session, q), kept = length;
+        if (length > depth)
+            kept = can_go_back(run, length - depth) ? depth : 0;
+        if (kept < length)
+            status = stk_session_truncate(run->session, q, kept);
+        if (status == STK_OK && kept < depth)
+            status = feed(run, q, depth - kept);
     }
     return status;
 }
@@ -139,7 +143,7 @@ static double all_tokens(const stk_bench_run *run, bool is_prompt, uint32_t toke
 stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens, uint32_t depth,
                           double *tokens_per_s)
 {
-    stk_status status = go_to(run, depth, tokens);
+    stk_status status = go_to(run, depth);
     double begin = now_s();
     if (status == STK_OK)
         status = feed_point(run, is_prompt, tokens);
@@ -228,7 +232,7 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
                                                                             : WARM_TOKENS;
     if (!r->is_prompt && run->warmup != 0)
         warm = run->warmup;
-    stk_status status = go_to(run, r->depth, r->tokens);
+    stk_status status = go_to(run, r->depth);
     // The first pass pages in what later ones find, and fills the cache of experts.
     if (status == STK_OK)
         status = feed_point(run, r->is_prompt, warm);
@@ -236,17 +240,19 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
         run->offset += warm - r->tokens;
     stk_bench_peak_rss_reset();
     for (uint32_t i = 0; i < run->reps && status == STK_OK; i++) {
-        status = go_to(run, r->depth, r->tokens);
+        status = go_to(run, r->depth);
         if (!is_resident) // text that the cache has not just seen
             run->offset += r->tokens;
         stk_session_metrics_reset(run->session); // the last pass is the one reported
         stk_expert_store_reset_stats(store);
         if (status == STK_OK)
             status = stk_bench_ranks_begin(run->model.engine);
-        double begin = now_s();
+        stk_bench_cpu_times before = stk_bench_cpu_times_now(run->machine), after;
         if (status == STK_OK)
             status = feed_point(run, r->is_prompt, r->tokens);
-        seconds = now_s() - begin;
+        after = stk_bench_cpu_times_now(run->machine);
+        seconds = after.at_s - before.at_s;
+        stk_bench_others_add(&r->others, &before, &after);
         stk_bench_samples_add(&r->tokens_per_s, all_tokens(run, r->is_prompt, r->tokens) / seconds);
         stk_bench_samples_add(&first, seconds);
     }
@@ -259,7 +265,7 @@ static stk_status repeat(stk_bench_run *run, stk_bench_result *r)
     status = take_ranks(run, r);
     if (status != STK_OK)
         return status;
-    status = go_to(run, r->depth, r->tokens);
+    status = go_to(run, r->depth);
     stk_session_metrics_reset(run->session);
     stk_session_set_timing(run->session, true);
     if (status == STK_OK)

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A bandwidth that swings by more than this between passes was shared with something else.
-static const double NOISY_SPREAD = 1.25;
 // Below this rate an expert counts as rare (SmallThinker report, figures 4 and 5).
 static const double RARE_RATE = 0.14;
 
@@ -88,14 +86,6 @@ stk_bench_skew stk_bench_skew_of(const stk_bench_result *r)
         }
     }
     return skew;
-}
-
-bool stk_bench_is_noisy(const stk_bench_report *report, const stk_bench_result *r)
-{
-    double cores = report->machine.cores ? report->machine.cores : 1;
-    return report->machine.load_average > cores / 2 ||
-           stk_bench_samples_max(&r->bandwidth.all) >
-               NOISY_SPREAD * stk_bench_samples_min(&r->bandwidth.all);
 }
 
 void stk_bench_report_free(stk_bench_report *report)

@@ -251,6 +251,9 @@ static void write_row(const stk_bench_report *report, const stk_bench_result *r,
             r->disk_bytes_per_token, r->stall_s_per_token, r->sequences);
     for (uint32_t n = 0; n < r->bandwidth.node_count; n++) // a list in one column
         fprintf(to, "%s%.0f", n ? " " : "", stk_bench_samples_median(&r->bandwidth.nodes[n]));
+    fputc(',', to);
+    if (r->others.is_known)
+        fprintf(to, "%.4f", stk_bench_others_fraction(&r->others, m->threads));
     fputc('\n', to);
 }
 
@@ -264,7 +267,8 @@ void stk_bench_write_csv(const stk_bench_report *report, FILE *to)
         fprintf(to, ",bytes_%s", stk_component_name((stk_component)c));
     fputs(",operations_per_token,bandwidth_bytes_per_s,roofline_fraction,wait_fraction,limit,"
           "active_fraction,hottest_expert_rate,rare_expert_fraction,memory_limit_bytes,hit_rate,"
-          "disk_bytes_per_token,stall_s_per_token,sequences,node_bandwidths_bytes_per_s\n",
+          "disk_bytes_per_token,stall_s_per_token,sequences,node_bandwidths_bytes_per_s,"
+          "others_fraction\n",
           to);
     for (uint32_t i = 0; i < report->count; i++)
         write_row(report, &report->results[i], to);

@@ -137,6 +137,7 @@ static stk_status open_run(job *j, uint32_t index, stk_bench_run *run, int32_t *
     if (status == STK_OK)
         status = stk_session_open(run->model.engine, &session, &run->session);
     run->log = log;
+    run->machine = &j->report.machine;
     run->ids = *ids;
     run->reps = j->options.reps;
     run->warmup = j->options.warmup;

@@ -1,7 +1,8 @@
 // cli/cmd_plan.c: stoker plan MODEL: how it would be run, and how fast that should be.
 #include "cli/commands.h"
-#include "cli/model_command.h"
 #include "cli/console.h"
+#include "cli/interrupt.h"
+#include "cli/model_command.h"
 #include "cli/plan_show.h"
 #include "engine/engine.h"
 #include "engine/session.h"
@@ -103,6 +104,7 @@ int stk_cmd_plan(int argc, char **argv)
     int exit_code;
     if (!stk_model_command_open(&command, argc, argv, &exit_code))
         return exit_code;
+    stk_interrupt_end_at_once(); // measuring takes seconds
     stk_status status = plan(&p, &console.log);
     stk_model_command_close(&command);
     return stk_exit_code(status);

@@ -2,6 +2,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/interrupt.h"
 #include "cli/replay.h"
 #include "cli/trace.h"
 #include <stdio.h>
@@ -89,6 +90,7 @@ int stk_cmd_replay(int argc, char **argv)
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
+    stk_interrupt_end_at_once();
     stk_console console;
     stk_console_open(&console_options, &console);
     stk_trace_data trace = {0};

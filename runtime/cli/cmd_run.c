@@ -1,5 +1,6 @@
 // cli/cmd_run.c: stoker run MODEL: the continuation of a prompt, or a chat.
 #include "cli/commands.h"
+#include "cli/disk_use.h"
 #include "cli/interrupt.h"
 #include "cli/model_command.h"
 #include "cli/output.h"
@@ -104,6 +105,18 @@ static void begin_compare(stk_run *run)
     run->reads = stk_expert_store_get_stats(stk_engine_store(run->model.engine));
 }
 
+// What the reads of the new tokens say about the disk.
+static void learn(stk_run *run)
+{
+    struct stk_expert_store *store = stk_engine_store(run->model.engine);
+    stk_expert_store_stats now = stk_expert_store_get_stats(store);
+    stk_expert_store_stats reads = stk_expert_store_stats_between(&run->reads, &now);
+    uint32_t threads = stk_engine_thread_count(run->model.engine);
+    double bytes_per_s = stk_disk_use_bytes_per_s(&reads, threads);
+    if (run->learns && !stk_expert_store_is_resident(store) && bytes_per_s > 0)
+        run->disk_bytes_per_s = bytes_per_s;
+}
+
 // The passes since the metrics were reset, against what was planned for such passes: a prompt's
 // together, or a token's on average.
 static void compare(const stk_run *run, const char *what, bool is_prompt, const stk_log *log)
@@ -185,8 +198,7 @@ static bool on_token(void *user, int32_t id)
     if (run->id_count == 0) { // the prompt is read
         const stk_log later = {.write = keep_line, .user = run, .level_max = STK_LOG_INFO};
         compare(run, "prompt", true, &later);
-        if (run->compares)
-            begin_compare(run);
+        begin_compare(run);
     }
     run->ids[run->id_count++] = id;
     if (run->options.is_json) // which decodes all of them at the end
@@ -226,6 +238,7 @@ stk_status stk_run_generate(stk_run *run, const int32_t *prompt, uint32_t count,
         .cancel = stk_interrupt_flag(),
     };
     stk_status status = stk_generate(&options, stats);
+    learn(run);
     stk_str rest = stk_detokenizer_flush(run->model.detokenizer); // half a character
     print(run, stk_text_stop_end(&run->stop));
     if (!run->stop.is_over)
@@ -262,6 +275,7 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
     stk_engine_options planned = *engine;
     planned.planned_session = session;
     run->facts = engine->cluster ? NULL : find_facts(engine);
+    run->learns = run->facts && !engine->ignores_usage;
     planned.machine = run->facts ? &run->facts->machine : NULL;
     stk_status status = stk_text_model_open(&planned, &run->model);
     if (status != STK_OK)
@@ -409,6 +423,8 @@ static int run_with_model(stk_run *run, stk_engine_options *engine,
         exit_code = stk_exit_code(status);
         if (status == STK_OK)
             exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
+        if (run->disk_bytes_per_s > 0)
+            stk_disk_use_remember(engine->model_path, run->disk_bytes_per_s, &run->console.log);
         close_run(run);
         stk_ranks_part(engine);
     }

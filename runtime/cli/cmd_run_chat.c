@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/run.h"
 #include "model/chat.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +177,10 @@ static int converse(chat_loop *loop)
         if (is_terminal)
             stk_interrupt_clear();
         stk_line_result result = stk_line_edit_read(loop->edit, &line);
+        if (result == STK_LINE_FAILED) {
+            stk_error(loop->log, "standard input: %s", strerror(errno));
+            return STK_EXIT_FAILED;
+        }
         if (result == STK_LINE_END || is_interrupted(is_terminal))
             break;
         if (line.len_bytes == 0)

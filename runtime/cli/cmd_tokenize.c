@@ -5,6 +5,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/interrupt.h"
 #include "cli/read_text.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -150,6 +151,7 @@ int stk_cmd_tokenize(int argc, char **argv)
         return exit_code;
     if (options.ids && options.json)
         return stk_arguments_misused(argv[0], "--ids and --json exclude each other");
+    stk_interrupt_end_at_once();
     stk_console console;
     stk_console_open(&messages, &console);
     stk_gguf *gguf = NULL;

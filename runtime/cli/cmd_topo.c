@@ -2,6 +2,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/interrupt.h"
 #include "cli/probe_run.h"
 #include "cli/topo.h"
 #include <stdlib.h>
@@ -107,6 +108,7 @@ int stk_cmd_topo(int argc, char **argv)
         return stk_arguments_misused(argv[0], "--probe measures this machine, not a --topology");
     if (options.is_refreshed && !options.has_probe)
         return stk_arguments_misused(argv[0], "--refresh belongs to --probe");
+    stk_interrupt_end_at_once(); // measuring takes seconds
     stk_console_open(&console_options, &console);
     stk_machine *machine = NULL;
     stk_topo topo = {0};

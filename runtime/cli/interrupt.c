@@ -23,6 +23,11 @@ void stk_interrupt_install(void)
     sigaction(SIGXFSZ, &action, NULL);
 }
 
+void stk_interrupt_end_at_once(void)
+{
+    signal(SIGINT, SIG_DFL);
+}
+
 const atomic_int *stk_interrupt_flag(void)
 {
     return &interrupted;

@@ -11,6 +11,10 @@ void stk_interrupt_install(void);
 // Non-zero after the first SIGINT; the second one ends the process as if it were not handled.
 const atomic_int *stk_interrupt_flag(void);
 
+// For commands that never look at the flag and leave nothing half done: the first SIGINT ends the
+// process.
+void stk_interrupt_end_at_once(void);
+
 // Forgets a SIGINT, when what it stopped has ended.
 void stk_interrupt_clear(void);
 

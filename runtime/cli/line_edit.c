@@ -1,5 +1,6 @@
 #include "cli/line_edit.h"
 
+#include <errno.h>
 #include <histedit.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -88,9 +89,10 @@ static stk_str without_newline(const char *data, size_t length)
 stk_line_result stk_line_edit_read(stk_line_edit *edit, stk_str *line)
 {
     if (!edit->el) {
+        errno = 0;
         ssize_t length = getline(&edit->line, &edit->line_capacity, stdin);
         if (length < 0)
-            return STK_LINE_END;
+            return errno && errno != EINTR ? STK_LINE_FAILED : STK_LINE_END;
         *line = without_newline(edit->line, (size_t)length);
         return STK_LINE_READ;
     }

@@ -14,7 +14,8 @@ typedef struct stk_line_edit stk_line_edit;
 
 typedef enum stk_line_result {
     STK_LINE_READ,
-    STK_LINE_END, // Ctrl-D, end of the pipe, or it cannot be read
+    STK_LINE_END,    // Ctrl-D, end of the pipe, or Ctrl-C where no terminal is
+    STK_LINE_FAILED, // not a terminal and it cannot be read; errno says why
 } stk_line_result;
 
 // prompt ("> ") is borrowed and must outlive *out. STK_NO_MEMORY.

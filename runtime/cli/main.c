@@ -6,9 +6,11 @@
 #include "cli/output.h"
 #include "cli/ranks.h"
 #include "cluster/launcher.h"
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { NAME_BYTES_MAX = 64 };
 
@@ -106,8 +108,20 @@ static void mute(int argc, char **argv)
         return; // then they print
 }
 
+// A standard stream that the caller closed (`<&-`) would become the next file that is opened: a
+// chat would read the model as questions, and messages would end up in what is written. /dev/null
+// takes its place, opened for the other direction, so that using the stream fails as it should.
+static void occupy_closed_streams(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+            return;
+}
+
 int main(int argc, char **argv)
 {
+    occupy_closed_streams();
     if (stk_launch_is_mute())
         mute(argc, argv);
     setlocale(LC_CTYPE, ""); // the line editor needs it; numbers keep their points

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
@@ -68,7 +69,7 @@ static void add_node(const stk_machine *machine, const stk_memory_node *node, ui
 }
 
 void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
-                       const stk_probe_disk *disk, stk_plan_facts *out)
+                       const stk_known_disk *disk, int64_t now, stk_plan_facts *out)
 {
     uint32_t count;
     const stk_memory_node *nodes = stk_machine_nodes(machine, &count);
@@ -101,9 +102,10 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
     m->barrier_s = BARRIER_S + BARRIER_WORKER_S * m->worker_max;
     m->disk_bytes_per_s = ASSUMED_DISK_BYTES_PER_S;
     m->disk_latency_s = ASSUMED_DISK_LATENCY_S;
-    if (disk && disk->random_expert_mib_s) {
-        m->disk_bytes_per_s = mib(disk->random_expert_mib_s);
-        m->disk_latency_s = (double)disk->random_4kib_latency_ns * 1e-9;
+    if (disk && disk->probe.random_expert_mib_s) {
+        m->disk_bytes_per_s = stk_known_disk_bytes_per_s(disk, now);
+        m->disk_latency_s = (double)disk->probe.random_4kib_latency_ns * 1e-9;
+        out->disk = *disk;
         out->has_disk_probe = true;
     }
 }
@@ -189,7 +191,8 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
         status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
     }
     if (status == STK_OK)
-        stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), out);
+        stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), time(NULL),
+                          out);
     if (status == STK_OK && o->device && strcmp(o->device, "cpu") != 0)
         add_gpus(o, log, &results, &is_new, out);
     if (status == STK_OK && is_new && cache)
@@ -210,7 +213,7 @@ stk_status stk_plan_facts_find(const stk_plan_facts_options *o, const stk_log *l
     if (stk_machine_is_this(machine))
         status = measure(o, machine, log, out);
     else
-        stk_plan_facts_of(machine, NULL, NULL, out);
+        stk_plan_facts_of(machine, NULL, NULL, 0, out);
     stk_machine_close(&machine);
     return status;
 }

@@ -13,14 +13,15 @@ typedef struct stk_plan_facts {
     stk_plan_machine machine;
     bool has_memory_probe, has_disk_probe; // else assumed
     int64_t measured_at;
+    stk_known_disk disk; // has_disk_probe: what its speed was made of
     uint32_t cores;
     double cpu_quota; // 0: none
     bool is_this;
 } stk_plan_facts;
 
-// results NULL or empty, disk NULL: speeds are assumed.
+// results NULL or empty, disk NULL: speeds are assumed. now: seconds since 1970.
 void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
-                       const stk_probe_disk *disk, stk_plan_facts *out);
+                       const stk_known_disk *disk, int64_t now, stk_plan_facts *out);
 
 // Adds a GPU: with the speeds that were measured, or (NULL) those usual for its kind.
 void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,

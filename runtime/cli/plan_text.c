@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SOURCE_BYTES = 160 };
+enum { SOURCE_BYTES = 160, TIME_BYTES = 32 };
 
 static void print_size(uint64_t bytes)
 {
@@ -42,6 +42,31 @@ static void print_value(const char *name, const char *value, const char *source,
         printf("%-10s %s\n", name, value);
 }
 
+static const char *time_text(int64_t seconds, char text[TIME_BYTES])
+{
+    struct tm local;
+    time_t at = (time_t)seconds;
+    if (!localtime_r(&at, &local) || !strftime(text, TIME_BYTES, "%Y-%m-%d %H:%M", &local))
+        snprintf(text, TIME_BYTES, "once");
+    return text;
+}
+
+static void print_disk_source(const stk_plan_facts *f)
+{
+    char text[TIME_BYTES];
+    const stk_known_disk *d = &f->disk;
+    if (!f->has_disk_probe) {
+        puts("assumed, not measured)");
+        return;
+    }
+    printf("measured %s", time_text(d->probed_at, text));
+    if (d->run_bytes_per_s > 0)
+        printf(": %.2f; a run got %.2f at %s; the newer counts more",
+               (double)d->probe.random_expert_mib_s * 0x1p20 / 1e9, d->run_bytes_per_s / 1e9,
+               time_text(d->run_at, text));
+    puts(")");
+}
+
 static void print_machine(const stk_plan_shown *s, bool explains)
 {
     const stk_plan_machine *m = &s->facts->machine;
@@ -57,11 +82,9 @@ static void print_machine(const stk_plan_shown *s, bool explains)
     puts(" available");
     if (!explains)
         return;
-    char when[32] = "assumed, not measured";
-    time_t at = (time_t)s->facts->measured_at;
-    struct tm local;
-    if (s->facts->has_memory_probe && localtime_r(&at, &local))
-        strftime(when, sizeof when, "measured %Y-%m-%d %H:%M", &local);
+    char when[TIME_BYTES + 16] = "assumed, not measured", at[TIME_BYTES];
+    if (s->facts->has_memory_probe)
+        snprintf(when, sizeof when, "measured %s", time_text(s->facts->measured_at, at));
     for (uint32_t i = 0; i < m->node_count; i++)
         printf("  node %-3" PRIu32
                " %.1f GB/s, one thread %.1f; in short runs %.1f and %.1f (%s)\n",
@@ -69,9 +92,8 @@ static void print_machine(const stk_plan_shown *s, bool explains)
                m->nodes[i].runs_bytes_per_s / 1e9, m->nodes[i].one_runs_bytes_per_s / 1e9, when);
     printf("  core     %.1f G int8 multiply-adds/s one row, %.1f many (%s)\n",
            m->decode_macs_per_s / 1e9, m->prefill_macs_per_s / 1e9, when);
-    printf("  disk     %.2f GB/s, %.0f us (%s)\n", m->disk_bytes_per_s / 1e9,
-           m->disk_latency_s * 1e6,
-           s->facts->has_disk_probe ? "measured" : "assumed, not measured");
+    printf("  disk     %.2f GB/s, %.0f us (", m->disk_bytes_per_s / 1e9, m->disk_latency_s * 1e6);
+    print_disk_source(s->facts);
     for (uint32_t g = 0; g < m->gpu_count; g++)
         printf("  GPU      %s: %.0f GB/s (%s), %.2f T multiply-adds/s (usual for its kind)\n",
                m->gpus[g].name, m->gpus[g].read_bytes_per_s / 1e9,
@@ -118,7 +140,12 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     const stk_plan *p = s->plan;
     char value[64], source[SOURCE_BYTES];
     const char *searched = p->is_exhaustive ? "best of all combinations" : "searched";
-    snprintf(value, sizeof value, "%" PRIu32, p->choices.worker_count);
+    uint32_t cores = s->facts->machine.worker_max;
+    if (p->choices.worker_count > cores)
+        snprintf(value, sizeof value, "%" PRIu32 ", no faster than %" PRIu32 " here",
+                 p->choices.worker_count, cores);
+    else
+        snprintf(value, sizeof value, "%" PRIu32, p->choices.worker_count);
     print_value("threads", value, source_of(s, "threads", searched, source), explains);
     for (uint32_t i = 0; i < p->node_count && p->node_count > 1; i++)
         printf("  node %-3" PRIu32 " %" PRIu32 " thread%s, %.1f MiB of experts\n", i,
@@ -129,8 +156,11 @@ static void print_choices(const stk_plan_shown *s, bool explains)
     snprintf(value, sizeof value, "%" PRIu32 " tokens", p->context_tokens);
     print_value("context", value, source_of(s, "ctx", "the model's, or what memory allows", source),
                 explains);
-    snprintf(value, sizeof value, "%" PRIu32 " layer%s ahead", p->choices.guess_layers,
-             plural(p->choices.guess_layers));
+    if (p->choices.slots >= p->experts)
+        snprintf(value, sizeof value, "none: every expert is in memory");
+    else
+        snprintf(value, sizeof value, "%" PRIu32 " layer%s ahead", p->choices.guess_layers,
+                 plural(p->choices.guess_layers));
     print_value("guesses", value, source_of(s, "guess-layers", searched, source), explains);
     snprintf(value, sizeof value, "%" PRIu32 " in flight", p->choices.reads_inflight);
     print_value("reads", value, source_of(s, "inflight", "twice what keeps the disk busy", source),

@@ -1,6 +1,7 @@
 #include "cli/probe_cache.h"
 
 #include "cli/probe_json.h"
+#include "scheduler/history.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 // Raise the version when a figure is measured in another way, or kernels become much faster.
-enum { VERSION = 4, MACHINES_MAX = 16, FILE_BYTES_MAX = 16 << 20, FINGERPRINT_BYTES = 17 };
+enum { VERSION = 5, MACHINES_MAX = 16, FILE_BYTES_MAX = 16 << 20, FINGERPRINT_BYTES = 17 };
 
 void stk_probe_results_free(stk_probe_results *results)
 {
@@ -24,28 +25,56 @@ static bool is_same_disk(const stk_block_device *a, const stk_block_device *b)
     return *a->name && strcmp(a->name, b->name) == 0 && a->size_bytes == b->size_bytes;
 }
 
-const stk_probe_disk *stk_probe_results_disk(const stk_probe_results *results,
-                                             const stk_block_device *device)
-{
-    for (uint32_t i = 0; i < results->disk_count; i++)
-        if (is_same_disk(&results->disks[i].device, device))
-            return &results->disks[i];
-    return NULL;
-}
-
-void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk)
+static uint32_t find_disk(const stk_probe_results *results, const stk_block_device *device)
 {
     uint32_t at = 0;
+    while (at < results->disk_count && !is_same_disk(&results->disks[at].probe.device, device))
+        at++;
+    return at;
+}
+
+const stk_known_disk *stk_probe_results_disk(const stk_probe_results *results,
+                                             const stk_block_device *device)
+{
+    uint32_t at = find_disk(results, device);
+    return at < results->disk_count ? &results->disks[at] : NULL;
+}
+
+void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk, int64_t at)
+{
+    uint32_t i = find_disk(results, &disk->device);
     if (!*disk->device.name)
         return;
-    while (at < results->disk_count && !is_same_disk(&results->disks[at].device, &disk->device))
-        at++;
-    if (at == STK_PROBE_DISKS_MAX) { // full: the first is the oldest
-        memmove(results->disks, results->disks + 1, (--at) * sizeof *results->disks);
+    if (i == STK_PROBE_DISKS_MAX) { // full: the first is the oldest
+        memmove(results->disks, results->disks + 1, (--i) * sizeof *results->disks);
         results->disk_count--;
     }
-    results->disk_count += at == results->disk_count;
-    results->disks[at] = *disk;
+    if (i == results->disk_count)
+        results->disks[results->disk_count++] = (stk_known_disk){.run_at = 0};
+    results->disks[i].probe = *disk;
+    results->disks[i].probed_at = at;
+}
+
+bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_device *device,
+                                double bytes_per_s, int64_t at)
+{
+    uint32_t i = find_disk(results, device);
+    if (i == results->disk_count)
+        return false;
+    stk_known_disk *d = &results->disks[i];
+    const stk_measured runs[] = {{bytes_per_s, 0}, {d->run_bytes_per_s, (double)(at - d->run_at)}};
+    d->run_bytes_per_s = stk_history_bytes_per_s(runs, 2);
+    d->run_at = at;
+    return true;
+}
+
+double stk_known_disk_bytes_per_s(const stk_known_disk *d, int64_t now)
+{
+    const stk_measured known[] = {
+        {(double)d->probe.random_expert_mib_s * 0x1p20, (double)(now - d->probed_at)},
+        {d->run_bytes_per_s, (double)(now - d->run_at)},
+    };
+    return stk_history_bytes_per_s(known, 2);
 }
 
 static bool is_same_gpu(const stk_probe_gpu *a, const char *name, const char *driver,

@@ -19,13 +19,21 @@ typedef struct stk_probe_gpu {
     uint64_t copy_mib_s;     // within its memory: bytes read plus bytes written
 } stk_probe_gpu;
 
+// A disk: what the probe measured, and what runs reached that waited for it.
+typedef struct stk_known_disk {
+    stk_probe_disk probe;
+    int64_t probed_at;      // seconds since 1970
+    double run_bytes_per_s; // 0: no such run
+    int64_t run_at;         // the last
+} stk_known_disk;
+
 typedef struct stk_probe_results {
     int64_t measured_at;         // seconds since 1970; 0: nothing but disks
     stk_probe_read *reads;       // [read_count], allocated
     uint32_t read_count;         // 0: memory and processors were not measured
     stk_probe_rate decode_rate;  // int8 multiply-adds, one row at a time
     stk_probe_rate prefill_rate; // many rows at a time
-    stk_probe_disk disks[STK_PROBE_DISKS_MAX];
+    stk_known_disk disks[STK_PROBE_DISKS_MAX];
     uint32_t disk_count;
     stk_probe_gpu gpus[STK_PROBE_GPUS_MAX];
     uint32_t gpu_count;
@@ -34,10 +42,16 @@ typedef struct stk_probe_results {
 void stk_probe_results_free(stk_probe_results *results); // and clears
 
 // The disk that was measured, or NULL.
-const stk_probe_disk *stk_probe_results_disk(const stk_probe_results *results,
+const stk_known_disk *stk_probe_results_disk(const stk_probe_results *results,
                                              const stk_block_device *device);
-// Adds or replaces a disk; the oldest makes room. Disks without a name are not kept.
-void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk);
+// Adds a disk, or replaces its probe; the oldest makes room. Disks without a name are not kept.
+void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk *disk, int64_t at);
+// Counts what a run got of a disk; runs before it count the less the older they are
+// (scheduler/history.h). False: that disk was never probed, nothing is kept.
+bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_device *device,
+                                double bytes_per_s, int64_t at);
+// Bytes per second to plan with, of probe and runs.
+double stk_known_disk_bytes_per_s(const stk_known_disk *disk, int64_t now);
 
 // Likewise a GPU.
 const stk_probe_gpu *stk_probe_results_gpu(const stk_probe_results *results, const char *name,

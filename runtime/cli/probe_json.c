@@ -31,16 +31,18 @@ static json_t *rate_to_json(const stk_probe_rate *r)
                      r->all_per_s, "one_thread_per_s", r->one_thread_per_s);
 }
 
-static json_t *disk_to_json(const stk_probe_disk *d)
+static json_t *disk_to_json(const stk_known_disk *known)
 {
-    return json_pack("{s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I}", "device", d->device.name,
-                     "device_bytes", (json_int_t)d->device.size_bytes, "file_bytes",
-                     (json_int_t)d->file_bytes, "direct", d->is_direct, "engine", d->engine,
-                     "sequential_mib_s", (json_int_t)d->sequential_mib_s, "random_expert_mib_s",
-                     (json_int_t)d->random_expert_mib_s, "random_4kib_per_s",
-                     (json_int_t)d->random_4kib_per_s, "random_4kib_latency_ns",
-                     (json_int_t)d->random_4kib_latency_ns, "random_4kib_deep_per_s",
-                     (json_int_t)d->random_4kib_deep_per_s);
+    const stk_probe_disk *d = &known->probe;
+    return json_pack(
+        "{s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "device",
+        d->device.name, "device_bytes", (json_int_t)d->device.size_bytes, "file_bytes",
+        (json_int_t)d->file_bytes, "direct", d->is_direct, "engine", d->engine, "sequential_mib_s",
+        (json_int_t)d->sequential_mib_s, "random_expert_mib_s", (json_int_t)d->random_expert_mib_s,
+        "random_4kib_per_s", (json_int_t)d->random_4kib_per_s, "random_4kib_latency_ns",
+        (json_int_t)d->random_4kib_latency_ns, "random_4kib_deep_per_s",
+        (json_int_t)d->random_4kib_deep_per_s, "probed_at", (json_int_t)known->probed_at,
+        "run_bytes_per_s", known->run_bytes_per_s, "run_at", (json_int_t)known->run_at);
 }
 
 static json_t *gpu_to_json(const stk_probe_gpu *g)
@@ -117,8 +119,17 @@ static bool take_text(const json_t *object, const char *key, size_t size, char *
     return true;
 }
 
-static bool take_disk(const json_t *json, stk_probe_disk *out)
+static bool take_time(const json_t *object, const char *key, int64_t *out)
 {
+    uint64_t seconds;
+    bool is_ok = take_u64(object, key, INT64_MAX, &seconds);
+    *out = is_ok ? (int64_t)seconds : 0;
+    return is_ok;
+}
+
+static bool take_disk(const json_t *json, stk_known_disk *known)
+{
+    stk_probe_disk *out = &known->probe;
     const char *engine = json_string_value(json_object_get(json, "engine"));
     if (!take_text(json, "device", sizeof out->device.name, out->device.name) || !engine)
         return false;
@@ -130,7 +141,10 @@ static bool take_disk(const json_t *json, stk_probe_disk *out)
            take_u64(json, "random_expert_mib_s", INT64_MAX, &out->random_expert_mib_s) &&
            take_u64(json, "random_4kib_per_s", INT64_MAX, &out->random_4kib_per_s) &&
            take_u64(json, "random_4kib_latency_ns", INT64_MAX, &out->random_4kib_latency_ns) &&
-           take_u64(json, "random_4kib_deep_per_s", INT64_MAX, &out->random_4kib_deep_per_s);
+           take_u64(json, "random_4kib_deep_per_s", INT64_MAX, &out->random_4kib_deep_per_s) &&
+           take_time(json, "probed_at", &known->probed_at) &&
+           take_real(json, "run_bytes_per_s", &known->run_bytes_per_s) &&
+           take_time(json, "run_at", &known->run_at);
 }
 
 static bool take_gpu(const json_t *json, stk_probe_gpu *out)

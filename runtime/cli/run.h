@@ -40,6 +40,8 @@ typedef struct stk_run {
     bool compares;                // what was planned with what it takes
     char prompt_report[2048];     // lines of it about the prompt
     stk_expert_store_stats reads; // of experts, when the passes that are compared began
+    bool learns;                  // how fast the disk is, from the reads of new tokens
+    double disk_bytes_per_s;      // 0: nothing learned
     int output_error;             // errno of standard output, ends the run
 } stk_run;
 

@@ -205,8 +205,9 @@ static void print_disk(const stk_topo *topo)
     putchar('\n');
 }
 
-static void print_measured_disk(const stk_probe_disk *d)
+static void print_measured_disk(const stk_known_disk *known)
 {
+    const stk_probe_disk *d = &known->probe;
     printf("  disk %s: ", d->device.name);
     if (d->sequential_mib_s) // not by the quick measurement
         printf("sequential %" PRIu64 " MiB/s, ", d->sequential_mib_s);
@@ -215,6 +216,8 @@ static void print_measured_disk(const stk_probe_disk *d)
     if (d->random_4kib_deep_per_s)
         printf(", %" PRIu64 "/s with 32", d->random_4kib_deep_per_s);
     printf(" (%s%s)\n", d->engine, d->is_direct ? "" : ", through the page cache");
+    if (known->run_bytes_per_s > 0)
+        printf("       runs that waited for it got %.0f MiB/s\n", known->run_bytes_per_s / 0x1p20);
 }
 
 static void print_rate(const char *what, const stk_probe_rate *r)

@@ -122,7 +122,8 @@ stk_status stk_trace_read(const char *path, const stk_log *log, stk_trace_data *
         version == 0 || version > VERSION || d.layer_count == 0 || d.layer_count > STK_LAYERS_MAX ||
         d.expert_count == 0 || d.expert_count > STK_EXPERTS_MAX || d.used == 0 ||
         d.used > STK_EXPERTS_USED_MAX)
-        status = stk_fail(log, STK_FORMAT, "%s: line 1: not a stoker trace", path);
+        status = ferror(f) ? stk_fail(log, STK_IO, "%s: %s", path, strerror(errno)) // a folder, say
+                           : stk_fail(log, STK_FORMAT, "%s: line 1: not a stoker trace", path);
     d.has_weights = version > 1;
     if (status == STK_OK)
         status = read_lines(f, path, log, &d);

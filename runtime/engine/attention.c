@@ -3,15 +3,6 @@
 
 #include <string.h>
 
-static uint16_t *kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
-                       uint32_t sequence, uint32_t head, uint32_t position)
-{
-    uint32_t at = position % kv->capacity_tokens;
-    return base + sequence * kv->sequence_stride + head * kv->head_stride +
-           at / STK_SEGMENT_TOKENS * kv->segment_stride +
-           at % STK_SEGMENT_TOKENS * (size_t)s->engine->model.head_dim;
-}
-
 // The KV heads whose keys and values a memory node holds.
 static uint32_t heads_begin(const stk_session *s, uint32_t node)
 {
@@ -42,7 +33,8 @@ void stk_attention_place(stk_session *s)
         if (!base)
             continue; // on a device
         size_t bytes = (size_t)count * kv->capacity_tokens * m->head_dim * sizeof *base;
-        (void)stk_nodes_place(nodes, node, kv_at(s, kv, base, sequence, head, 0), bytes);
+        (void)stk_nodes_place(nodes, node, stk_session_kv_at(s, kv, base, sequence, head, 0),
+                              bytes);
     }
 }
 
@@ -76,8 +68,10 @@ void stk_attention_prepare_row(stk_session *s, uint32_t layer, uint32_t row)
     const stk_kv_layer *kv = &s->kv[layer];
     stk_to_half_fn to_half = s->engine->cpu.to_half;
     for (uint32_t h = 0; h < m->kv_head_count; h++) {
-        to_half(k + (size_t)h * dim, dim, kv_at(s, kv, kv->k, r->sequence, h, r->position));
-        to_half(v + (size_t)h * dim, dim, kv_at(s, kv, kv->v, r->sequence, h, r->position));
+        to_half(k + (size_t)h * dim, dim,
+                stk_session_kv_at(s, kv, kv->k, r->sequence, h, r->position));
+        to_half(v + (size_t)h * dim, dim,
+                stk_session_kv_at(s, kv, kv->v, r->sequence, h, r->position));
     }
 }
 
@@ -202,10 +196,10 @@ static stk_attend_state *state_for(stk_session *s, uint32_t layer, const attend_
     return segment == first ? &totals[i] : NULL;
 }
 
-// One segment for the rows of the task that see any of it.
+// One segment for the rows of the task that see any of it; `is_last`: of this task.
 static void attend_segment(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
                            const attend_sharing *how, const attend_task *t, uint32_t segment,
-                           stk_attend_state *totals)
+                           bool is_last, stk_attend_state *totals)
 {
     const stk_model *m = &s->engine->model;
     const stk_cpu *cpu = &s->engine->cpu;
@@ -228,9 +222,12 @@ static void attend_segment(stk_session *s, const stk_expert_scratch *scratch, ui
         };
         owners[count++] = i;
     }
-    uint32_t sequence = s->rows[t->row].sequence;
-    cpu->attend(queries, count, m->head_dim, kv_at(s, kv, kv->k, sequence, t->kv_head, at),
-                kv_at(s, kv, kv->v, sequence, t->kv_head, at), s->attend_scale);
+    uint32_t sequence = s->rows[t->row].sequence, next = at + STK_SEGMENT_TOKENS;
+    const stk_attend_segment read = {
+        .k = stk_session_kv_at(s, kv, kv->k, sequence, t->kv_head, at),
+        .v = stk_session_kv_at(s, kv, kv->v, sequence, t->kv_head, at),
+        .next_k = is_last ? NULL : stk_session_kv_at(s, kv, kv->k, sequence, t->kv_head, next)};
+    cpu->attend(queries, count, m->head_dim, &read, s->attend_scale);
     for (uint32_t i = 0; i < count; i++) {
         if (states[i])
             *states[i] = queries[i].state;
@@ -260,7 +257,7 @@ static void attend(stk_session *s, const stk_expert_scratch *scratch, uint32_t l
     visible_segments(s, layer, t->row, t->row_count, &first, &segments);
     uint32_t end = first + segments * (t->piece + 1) / how->pieces;
     for (uint32_t at = first + segments * t->piece / how->pieces; at < end; at++)
-        attend_segment(s, scratch, layer, how, t, at, totals);
+        attend_segment(s, scratch, layer, how, t, at, at + 1 == end, totals);
     for (uint32_t i = 0; i < count && how->pieces == 1; i++)
         finish_head(s, t->row + i / t->head_count, head_of(s, t, i), &totals[i]);
 }

@@ -27,10 +27,14 @@ static stk_vk_dense_layer layer_of(const stk_layer *l)
     return layer;
 }
 
-static bool is_supported(const stk_vk_dense_layer *l)
+// The type of a layer's attention for which there is no shader, or NULL.
+static const stk_type *unsupported(const stk_vk_dense_layer *l)
 {
-    return stk_vk_dense_supports(&l->q) && stk_vk_dense_supports(&l->k) &&
-           stk_vk_dense_supports(&l->v) && stk_vk_dense_supports(&l->output);
+    const stk_matrix *const all[] = {&l->q, &l->k, &l->v, &l->output};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!stk_vk_dense_supports(all[i]))
+            return all[i]->type;
+    return NULL;
 }
 
 static stk_vk_dense_options sizes_of(const stk_engine *e, const stk_vk_dense_layer *layers)
@@ -58,12 +62,28 @@ static uint32_t wanted_layers(const stk_engine *e, const stk_engine_options *opt
     return options->gpu_layers < most ? options->gpu_layers : most;
 }
 
+// Says why, of the last `wanted` layers, not all are on the device. Nothing if that has been said.
+static void warn_of_few(const stk_engine *e, uint32_t wanted)
+{
+    for (uint32_t i = e->model.layer_count - wanted; i < e->model.layer_count; i++) {
+        stk_vk_dense_layer layer = layer_of(&e->model.layers[i]);
+        const stk_type *type = unsupported(&layer);
+        if (type) {
+            stk_warn(e->log, "attention of some layers stays on the CPU: there is no shader for %s",
+                     type->name);
+            return;
+        }
+    }
+    if (e->share.layer_count != 0)
+        stk_warn(e->log, "attention of some layers stays on the CPU: no more of them fit");
+}
+
 // The last `count` layers, but for those without a shader for their types.
 static uint32_t choose_layers(stk_engine *e, stk_vk_dense_layer *layers, uint32_t count)
 {
     uint32_t most = e->model.layer_count, chosen = 0;
     for (uint32_t i = 0; i < most; i++) {
-        layers[i].here = i >= most - count && is_supported(&layers[i]);
+        layers[i].here = i >= most - count && !unsupported(&layers[i]);
         e->share.layers[i] = layers[i].here;
         chosen += layers[i].here;
     }
@@ -169,6 +189,8 @@ stk_status stk_gpu_share_open(stk_engine *e, const stk_engine_options *options)
 {
     const stk_model *m = &e->model;
     uint32_t wanted = e->share.layers ? wanted_layers(e, options) : 0;
+    if (e->share.layer_count < wanted)
+        warn_of_few(e, wanted);
     if (e->share.layer_count == 0 && !e->share.has_head) {
         give_up(e);
         return STK_OK;
@@ -200,14 +222,12 @@ stk_status stk_gpu_share_open(stk_engine *e, const stk_engine_options *options)
         give_up(e);
         return STK_OK;
     }
-    if (status == STK_OK)
-        stk_log_write(e->log, e->share.layer_count < wanted ? STK_LOG_WARN : STK_LOG_INFO,
-                      "attention of %u of %u layers%s on %s%s%s", e->share.layer_count,
-                      m->layer_count, e->share.has_head ? " and the head" : "",
-                      stk_gpu_device_name(e->device),
-                      stk_vk_dense_is_in_place(e->dense) ? ", in host memory" : "",
-                      e->share.layer_count < wanted ? ": no more of them fit" : "");
-    return status;
+    if (status != STK_OK)
+        return status;
+    stk_info(e->log, "attention of %u of %u layers%s on %s%s", e->share.layer_count, m->layer_count,
+             e->share.has_head ? " and the head" : "", stk_gpu_device_name(e->device),
+             stk_vk_dense_is_in_place(e->dense) ? ", in host memory" : "");
+    return STK_OK;
 }
 
 void stk_gpu_share_close(stk_engine *e)

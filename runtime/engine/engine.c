@@ -1,8 +1,10 @@
 #include "engine/engine_impl.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/pipeline.h"
 #include "engine/together.h"
@@ -52,6 +54,8 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
     char sidecar[4096], usage[4096 + sizeof "-usage-1024-1024"];
     const char *path = options->sidecar_path, *usage_path = options->usage_path;
     bool has_default = stk_sidecar_default_path(options->model_path, sidecar, sizeof sidecar);
+    if (path && !options->ignores_sidecar && access(path, F_OK) != 0)
+        stk_warn(engine->log, "%s: %s; experts come from the GGUF", path, strerror(errno));
     if (!path && has_default)
         path = sidecar;
     if (!usage_path && has_default) {

@@ -73,12 +73,14 @@ typedef struct stk_acts {
 } stk_acts;
 
 // Keys and values of one layer, a ring over positions. What lies together are the positions of a
-// segment: [STK_SEGMENT_TOKENS][head_dim]; where a head, a segment or a sequence begins is a matter
-// of strides, in values (session_kv.c).
+// segment, [STK_SEGMENT_TOKENS][head_dim], and some segments of a head, a run; session_kv.c says
+// where a run begins. Strides are in values.
 typedef struct stk_kv_layer {
     uint32_t capacity_tokens; // a multiple of STK_SEGMENT_TOKENS
     uint16_t *k, *v;
-    size_t sequence_stride, head_stride, segment_stride;
+    size_t sequence_stride, segment_stride;
+    uint32_t heads_before, heads_together; // runs of the layers before, and of all
+    bool runs_grow;                        // else a run is everything
 } stk_kv_layer;
 
 typedef struct stk_pages {
@@ -219,6 +221,9 @@ STK_CHECKED stk_status stk_session_stream_bytes(stk_engine *engine,
 // session_kv.c: the KV cache. The table first, then memory for the layers that have none and are
 // not on a device.
 uint32_t stk_session_kv_capacity(const stk_session *s, const stk_layer *layer);
+// Where keys (base kv->k) or values (kv->v) of a position are.
+uint16_t *stk_session_kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
+                            uint32_t sequence, uint32_t head, uint32_t position);
 uint64_t stk_session_kv_layer_bytes(const stk_session *s, const stk_layer *layer);
 STK_CHECKED stk_status stk_session_take_kv_table(stk_session *s);
 STK_CHECKED stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages);

@@ -28,6 +28,17 @@ static uint32_t set_quotas(stk_gpu *gpu, const stk_model *m, uint32_t percent)
     return sum;
 }
 
+// Experts were wanted on the device, and none can be there.
+static void warn_of_types(const stk_gpu *gpu, uint32_t percent)
+{
+    const stk_model *m = &gpu->engine->model;
+    stk_expert_layout l = stk_expert_layout_of(m, &m->layers[0]);
+    if (percent != 0 && !is_supported(&l))
+        stk_warn(gpu->engine->log,
+                 "experts stay on the CPU: there are shaders for %s only, these are %s, %s and %s",
+                 stk_type_q4_0.name, l.gate.type->name, l.up.type->name, l.down.type->name);
+}
+
 // Cuts every layer's quota in proportion, so that their sum is `slots`.
 static void cut_quotas(stk_gpu *gpu, uint32_t sum, uint32_t slots)
 {
@@ -348,8 +359,10 @@ stk_status stk_gpu_place(stk_gpu *gpu, const stk_engine_options *options)
     const stk_vk_device_info *info = stk_vk_info(gpu->vk);
     uint32_t percent = gpu->engine->gpu_percent_max;
     uint32_t wanted = set_quotas(gpu, m, percent);
-    if (wanted == 0)
+    if (wanted == 0) {
+        warn_of_types(gpu, percent);
         return STK_OK;
+    }
     bool is_limited = info->unified && gpu->engine->memory.limit_bytes != 0;
     if (is_limited && !stk_expert_store_is_resident(gpu->engine->store))
         return place_in_pool(gpu, wanted);

@@ -178,7 +178,8 @@ stk_status stk_generate(const stk_generate_options *options, stk_generate_stats 
         return stk_fail(o->log, STK_INVALID, "the prompt is empty");
     if (o->prompt_count > context - length)
         return stk_fail(o->log, STK_INVALID,
-                        "the prompt has %u tokens, but only %u of the context's %u are free",
+                        "the prompt has %u tokens, but only %u of the context's %u are free; "
+                        "--ctx gives it more",
                         o->prompt_count, context - length, context);
     stk_session_set_sampler(o->session, o->sampler);
     stk_status status = generate(o, stats);

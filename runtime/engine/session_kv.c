@@ -39,6 +39,41 @@ static bool needs_pages(const stk_session *s, uint32_t layer)
     return !s->kv[layer].k && !(s->stream && stk_gpu_share_has(&s->engine->share, layer));
 }
 
+// A jump to a page of memory that was not read lately costs as much as reading some 20 KB
+// (bench/2026-11-22-xeon.md), so a head's segments lie in runs. Runs grow with the text, so that a
+// short one touches few pages: one segment, another, then 2, 4 and always 8.
+enum { RUN_SEGMENTS_MAX = 8 };
+
+// The first segment of the run that holds `segment`; how many the run has to *count.
+static uint32_t run_of(const stk_kv_layer *kv, uint32_t segment, uint32_t *count)
+{
+    uint32_t all = kv->capacity_tokens / STK_SEGMENT_TOKENS, first = 0;
+    if (!kv->runs_grow) {
+        *count = all;
+        return 0;
+    }
+    *count = 1;
+    while (segment >= first + *count) {
+        first += *count;
+        *count = first < RUN_SEGMENTS_MAX ? first : RUN_SEGMENTS_MAX;
+    }
+    if (*count > all - first)
+        *count = all - first;
+    return first;
+}
+
+uint16_t *stk_session_kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,
+                            uint32_t sequence, uint32_t head, uint32_t position)
+{
+    uint32_t at = position % kv->capacity_tokens, segment = at / STK_SEGMENT_TOKENS, count;
+    uint32_t first = run_of(kv, segment, &count);
+    // The runs of all heads before, of which `first` segments each, then those in this run.
+    size_t index = (size_t)first * kv->heads_together + (size_t)(kv->heads_before + head) * count +
+                   (segment - first);
+    return base + sequence * kv->sequence_stride + index * kv->segment_stride +
+           at % STK_SEGMENT_TOKENS * (size_t)s->engine->model.head_dim;
+}
+
 // A layer after the other, each [k, v][sequence][head][segment]: a memory node's heads lie
 // together, and so do a sequence's pages, which stk_spare_forget gives back.
 static void lay_out_by_layer(stk_session *s, uint8_t *at)
@@ -52,34 +87,36 @@ static void lay_out_by_layer(stk_session *s, uint8_t *at)
         kv->k = (uint16_t *)(void *)at;
         kv->v = (uint16_t *)(void *)(at + bytes / 2);
         kv->segment_stride = (size_t)STK_SEGMENT_TOKENS * m->head_dim;
-        kv->head_stride = (size_t)kv->capacity_tokens * m->head_dim;
-        kv->sequence_stride = m->kv_head_count * kv->head_stride;
+        kv->heads_together = m->kv_head_count;
+        kv->sequence_stride = (size_t)m->kv_head_count * kv->capacity_tokens * m->head_dim;
         at += bytes;
     }
 }
 
-// [sequence][segment][layer][k, v][head] for all layers of one capacity: a short text touches the
-// huge pages of its own segments and not one per layer and head.
-static uint8_t *lay_out_by_segment(stk_session *s, uint32_t capacity, uint8_t *at)
+// [sequence][run][layer][head][segment][k, v] for all layers of one capacity.
+static uint8_t *lay_out_by_run(stk_session *s, uint32_t capacity, uint8_t *at)
 {
     const stk_model *m = &s->engine->model;
-    size_t block = (size_t)STK_SEGMENT_TOKENS * m->head_dim, half = m->kv_head_count * block;
-    size_t layers = 0, index = 0;
+    size_t block = (size_t)STK_SEGMENT_TOKENS * m->head_dim;
+    uint32_t heads = 0, before = 0;
     for (uint32_t i = 0; i < m->layer_count; i++)
-        layers += needs_pages(s, i) && s->kv[i].capacity_tokens == capacity;
-    size_t sequence = layers * 2 * half * (capacity / STK_SEGMENT_TOKENS);
-    uint16_t *first = (uint16_t *)(void *)at;
-    for (uint32_t i = 0; index < layers; i++) {
+        if (needs_pages(s, i) && s->kv[i].capacity_tokens == capacity)
+            heads += m->kv_head_count;
+    size_t sequence = heads * 2 * block * (capacity / STK_SEGMENT_TOKENS);
+    for (uint32_t i = 0; before < heads; i++) {
         stk_kv_layer *kv = &s->kv[i];
         if (!needs_pages(s, i) || kv->capacity_tokens != capacity)
             continue;
-        kv->k = first + index++ * 2 * half;
-        kv->v = kv->k + half;
-        kv->head_stride = block;
-        kv->segment_stride = layers * 2 * half;
+        kv->k = (uint16_t *)(void *)at;
+        kv->v = kv->k + block;
+        kv->segment_stride = 2 * block;
+        kv->heads_before = before;
+        kv->heads_together = heads;
         kv->sequence_stride = sequence;
+        kv->runs_grow = true;
+        before += m->kv_head_count;
     }
-    return at + s->sequence_count * sequence * sizeof *first;
+    return at + s->sequence_count * sequence * sizeof(uint16_t);
 }
 
 static void lay_out(stk_session *s, uint8_t *at)
@@ -91,7 +128,7 @@ static void lay_out(stk_session *s, uint8_t *at)
     }
     for (uint32_t i = 0; i < s->engine->model.layer_count; i++)
         if (needs_pages(s, i))
-            at = lay_out_by_segment(s, s->kv[i].capacity_tokens, at);
+            at = lay_out_by_run(s, s->kv[i].capacity_tokens, at);
 }
 
 stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages)

@@ -317,13 +317,13 @@ static stk_status parse_counts(stk_gguf_cursor *cursor, stk_gguf_file *file)
     if (records > STK_GGUF_TENSORS_MAX || records > rest / RECORD_BYTES_MIN) {
         return stk_gguf_malformed(cursor, 8,
                                   "tensor count %" PRIu64 " cannot fit in a file of %" PRIu64
-                                  " bytes or is above %d",
+                                  " bytes or is above %d" STK_GGUF_DAMAGED,
                                   records, file->size_bytes, STK_GGUF_TENSORS_MAX);
     }
     if (entries > STK_GGUF_KEYS_MAX || entries > rest / ENTRY_BYTES_MIN) {
         return stk_gguf_malformed(cursor, 16,
                                   "key count %" PRIu64 " cannot fit in a file of %" PRIu64
-                                  " bytes or is above %d",
+                                  " bytes or is above %d" STK_GGUF_DAMAGED,
                                   entries, file->size_bytes, STK_GGUF_KEYS_MAX);
     }
     file->entries = calloc(entries + 1, sizeof *file->entries);

@@ -57,6 +57,9 @@ typedef struct stk_gguf_cursor {
 
 // --- gguf_value.c
 
+// Ends a message about something that the file is too short for.
+#define STK_GGUF_DAMAGED "; the file is truncated or damaged, download it again"
+
 // Bytes of a scalar of this kind; 0 for strings, arrays and unknown kinds.
 uint32_t stk_gguf_kind_bytes(uint32_t kind);
 // Points *out at the next `count` bytes and moves on. STK_FORMAT past the end of the file.

@@ -50,8 +50,7 @@ stk_status stk_gguf_take(stk_gguf_cursor *cursor, uint64_t count, const char *wh
     if (count > cursor->file->size_bytes - cursor->at) {
         return stk_fail(cursor->log, STK_FORMAT,
                         "%s: %s: %s of %" PRIu64 " bytes at byte %" PRIu64
-                        " is past the end of the file (%" PRIu64
-                        " bytes); the file is truncated or damaged, download it again",
+                        " is past the end of the file (%" PRIu64 " bytes)" STK_GGUF_DAMAGED,
                         cursor->file->path, cursor->field, what, count, cursor->at,
                         cursor->file->size_bytes);
     }
@@ -111,7 +110,7 @@ static stk_status take_array_header(stk_gguf_cursor *cursor, uint32_t *kind, uin
     if (*count > rest / least) {
         return stk_gguf_malformed(cursor, at + 4,
                                   "array of %" PRIu64 " elements cannot fit in the %" PRIu64
-                                  " bytes left in the file",
+                                  " bytes left in the file" STK_GGUF_DAMAGED,
                                   *count, rest);
     }
     return STK_OK;

@@ -91,10 +91,11 @@ static void check_attend(const stk_cpu *cpu, uint32_t heads, uint32_t dim, uint3
             }
         }
     float scale = 1.0f / sqrtf((float)dim);
-    cpu->attend(s[0], heads, dim, k, v, scale);
-    stk_attend_ref(s[1], heads, dim, k, v, scale);
-    cpu->attend(s[2], heads, dim, v, k, scale);
-    stk_attend_ref(s[3], heads, dim, v, k, scale);
+    const stk_attend_segment first = {k, v, v}, second = {v, k, NULL};
+    cpu->attend(s[0], heads, dim, &first, scale);
+    stk_attend_ref(s[1], heads, dim, &first, scale);
+    cpu->attend(s[2], heads, dim, &second, scale);
+    stk_attend_ref(s[3], heads, dim, &second, scale);
     for (uint32_t h = 0; h < heads; h++) {
         for (int i = 0; i < 4; i += 2) {
             assert_memory_equal(&s[i][h].state.m, &s[i + 1][h].state.m, 4);

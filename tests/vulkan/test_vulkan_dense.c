@@ -177,7 +177,8 @@ static void attend_ref(const attention *a, uint32_t row, uint32_t head)
         size_t base = (ring + s % a->capacity) * dim;
         stk_attend_query query = {a->q + at, is_first ? begin - s : 0,
                                   end - s < 256 ? end - s : 256, is_first ? total : part};
-        stk_attend_ref(&query, 1, dim, a->k + base, a->v + base, a->scale);
+        const stk_attend_segment segment = {a->k + base, a->v + base, NULL};
+        stk_attend_ref(&query, 1, dim, &segment, a->scale);
         *(is_first ? &total : &part) = query.state;
         if (!is_first)
             stk_attend_merge_ref(&total, &part, dim);

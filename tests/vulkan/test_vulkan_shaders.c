@@ -99,16 +99,25 @@ static void check_rows(const stk_type *type, stk_vk_shader shader, uint32_t rows
                        uint32_t rows, uint32_t cols, style s)
 {
     enum { COUNT = 2 };
-    bool quantized = type->unpack32 != NULL;
-    uint8_t *source = random_rows(type, 208, rows, cols, s);
+    bool quantized = type->unpack32 != NULL, has_minima = type->block_bytes < 208;
+    uint8_t *source = random_rows(type, has_minima ? 0 : 208, rows, cols, s);
     size_t bytes = rows * stk_type_row_bytes(type, cols);
     stk_matrix m = {type, STK_FORMAT_ROWS, rows, cols, source};
+    for (size_t b = 0; quantized && has_minima && b < bytes; b += type->block_bytes)
+        memcpy(source + b + 2, source + (b * 7 / type->block_bytes % 5) * type->block_bytes, 2);
     act_rows a = random_acts(cols, COUNT, s);
     float *got = result_alloc(COUNT * rows), *want = test_alloc(rows * 4);
     const stk_vk_run_buffer result = {got, (COUNT * rows + CANARIES) * 4, true};
-    const uint32_t constants[] = {rows, cols, rows};
+    const uint32_t constants[] = {rows, cols, rows}, constants_sum[] = {rows, cols, COUNT, rows};
     uint32_t groups = (rows + rows_per_group - 1) / rows_per_group;
-    if (quantized) {
+    if (quantized && has_minima) {
+        const stk_vk_run_buffer buffers[] = {{source, bytes, false},
+                                             {a.q, (size_t)cols * COUNT, false},
+                                             {a.d, (size_t)cols / 8 * COUNT, false},
+                                             {a.sum, (size_t)cols / 8 * COUNT, false},
+                                             result};
+        run(shader, buffers, 5, constants_sum, 4, groups, COUNT);
+    } else if (quantized) {
         const stk_vk_run_buffer buffers[] = {{source, bytes, false},
                                              {a.q, (size_t)cols * COUNT, false},
                                              {a.d, (size_t)cols / 8 * COUNT, false},
@@ -142,8 +151,11 @@ static void test_matmul_rows(void **state)
             check_rows(&stk_type_bf16, STK_VK_SHADER_matmul_bf16, 8, 21, widths[w], s);
         }
     for (uint32_t cols = 256; cols <= 1536; cols += 256)
-        for (style s = 0; s < STYLE_COUNT; s++)
+        for (style s = 0; s < STYLE_COUNT; s++) {
             check_rows(&stk_type_q6_k, STK_VK_SHADER_matmul_q6_k, 16, 37, cols, s);
+            check_rows(&stk_type_q4_k, STK_VK_SHADER_matmul_q4_k, 16, 37, cols, s);
+            check_rows(&stk_type_q5_k, STK_VK_SHADER_matmul_q5_k, 16, 37, cols, s);
+        }
 }
 
 static void test_combine(void **state)

@@ -1,0 +1,19 @@
+// scheduler/history.h: what a plan takes for true when several measurements of one thing are known.
+//
+// Pure. A disk is measured by the probe, in a quarter of a second, and by every run that waited for
+// it; disks that others share change from minute to minute.
+#ifndef STK_SCHEDULER_HISTORY_H
+#define STK_SCHEDULER_HISTORY_H
+
+#include <stdint.h>
+
+typedef struct stk_measured {
+    double bytes_per_s; // 0: not measured
+    double age_s;       // negative (a clock was set back): as 0
+} stk_measured;
+
+// One speed from several measurements: the newer counts more. Weights are 1 / (age + ten minutes),
+// so that of two old ones neither is forgotten; times per byte are averaged. 0: nothing measured.
+double stk_history_bytes_per_s(const stk_measured *measured, uint32_t count);
+
+#endif
