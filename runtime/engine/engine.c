@@ -105,6 +105,7 @@ static stk_status choose_kernels(stk_engine *engine)
             stk_cpu_matmul(&engine->cpu, e.gate.format, e.gate.type),
             stk_cpu_gather(&engine->cpu, e.up.format, e.up.type),
             stk_cpu_down(&engine->cpu, e.down.format, e.down.type),
+            stk_cpu_gate(&engine->cpu, e.gate.format, e.gate.type),
             stk_cpu_up_rows(&engine->cpu, e.up.format, e.up.type),
             stk_cpu_down_rows(&engine->cpu, e.down.format, e.down.type),
         };

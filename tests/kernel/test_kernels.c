@@ -160,6 +160,32 @@ static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint
     free(storage);
 }
 
+// Rows of a gate, while other memory is asked for: all of it, spread over several places or not.
+static void check_gate(const stk_kernel *k, uint32_t rows, uint32_t cols, uint32_t runs, style s)
+{
+    void *storage;
+    stk_matrix m = matmul_matrix(k, rows, cols, s, &storage);
+    act_buffer a = random_act(cols, s);
+    stk_act act = {a.x, a.q, a.d, a.sum};
+    stk_ahead ahead;
+    stk_ahead_clear(&ahead, 64 + (uint32_t)(test_random(&seed) >> 8) % 2000);
+    for (; ahead.count < runs; ahead.count++)
+        ahead.runs[ahead.count] = (const char *)storage + ahead.count;
+    uint32_t begin = rows > 16 ? 16 : 0, padded = (rows - begin + 15) / 16 * 16;
+    float *got = test_alloc((padded + 1) * 4), *want = test_alloc(padded * 4);
+    memset(&got[padded], CANARY, 4);
+    ((stk_gate_fn)k->function)(&m, begin, rows, &act, &ahead, got);
+    stk_matmul_ref(&m, begin, rows, &act, 1, want, padded);
+    expect_floats(k->name, got, want, rows - begin);
+    assert_int_equal(((uint8_t *)&got[padded])[0], CANARY);
+    assert_int_equal(ahead.count, runs);
+    assert_int_equal(ahead.next, runs);
+    free_act(&a);
+    free(got);
+    free(want);
+    free(storage);
+}
+
 static void check_gather(const stk_kernel *k, uint32_t width, uint32_t ffn, style s)
 {
     void *storage;
@@ -313,6 +339,11 @@ static void check_kernel(const stk_kernel *k)
                 check_matmul(k, 37, widths[w], 3, s);
                 check_matmul(k, 37, widths[w], 13, s);
                 break;
+            case STK_OP_GATE:
+                check_gate(k, 48, widths[w], STK_AHEAD_RUNS_MAX, s);
+                check_gate(k, 16, widths[w], 3, s);
+                check_gate(k, 37, widths[w], 0, s);
+                break;
             case STK_OP_GATHER:
                 check_gather(k, widths[w], 64, s);
                 check_gather(k, widths[w], FFN_MAX, s);
@@ -388,6 +419,8 @@ static void test_masks_bring_kernels(void **state)
             found++;
             if (k->op == STK_OP_MATMUL)
                 assert_ptr_not_equal(stk_cpu_matmul(&cpu, k->format, k->type), stk_matmul_ref);
+            else if (k->op == STK_OP_GATE)
+                assert_non_null(stk_cpu_gate(&cpu, k->format, k->type));
             else if (k->op == STK_OP_GATHER)
                 assert_ptr_not_equal(stk_cpu_gather(&cpu, k->format, k->type), stk_gather_ref);
             else if (k->op == STK_OP_DOWN)
