@@ -374,8 +374,3 @@ bool stk_engine_gpu_has_head(const stk_engine *engine)
 {
     return engine->share.has_head && !stk_gpu_device_is_lost(engine->device);
 }
-
-const char *stk_engine_gpu_name(const stk_engine *engine)
-{
-    return stk_gpu_device_name(engine->device);
-}
