@@ -338,6 +338,24 @@ static void repacking_costs_what_is_read(void **state)
     }
 }
 
+// And the plan says what packing them would save.
+static void says_what_packing_saves(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    stk_plan_machine m = plan_machine(1, 2, UINT64_C(16) << 30, 30);
+    stk_plan_wishes wishes = plan_open_wishes();
+    stk_plan plan;
+    for (int is_limited = 0; is_limited < 2; is_limited++)
+        for (int is_repacked = 0; is_repacked < 2; is_repacked++) {
+            wishes.memory_bytes = is_limited ? GIB : 0;
+            o.is_repacked = is_repacked;
+            assert_int_equal(stk_plan_make(&m, &o, &wishes, &plan), STK_OK);
+            assert_true(is_limited && is_repacked ? plan.gain_packed > 0.05
+                                                  : fabs(plan.gain_packed) < 1e-9);
+        }
+}
+
 // Before anything is in memory a prompt reads every expert that it uses, once.
 static void a_first_run_reads_everything(void **state)
 {
@@ -437,19 +455,13 @@ static void skew_follows_a_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_plan_fits),
-        cmocka_unit_test(wishes_are_kept),
-        cmocka_unit_test(more_never_hurts),
-        cmocka_unit_test(search_is_near_brute_force),
-        cmocka_unit_test(ranks_share_layers),
-        cmocka_unit_test(more_ranks_hold_more_experts),
-        cmocka_unit_test(guesses_cost_routers),
-        cmocka_unit_test(says_what_binds),
-        cmocka_unit_test(threads_take_turns),
-        cmocka_unit_test(repacking_costs_what_is_read),
-        cmocka_unit_test(a_first_run_reads_everything),
-        cmocka_unit_test(refuses_nonsense),
-        cmocka_unit_test(skew_follows_a_record),
+        cmocka_unit_test(every_plan_fits),         cmocka_unit_test(wishes_are_kept),
+        cmocka_unit_test(more_never_hurts),        cmocka_unit_test(search_is_near_brute_force),
+        cmocka_unit_test(ranks_share_layers),      cmocka_unit_test(more_ranks_hold_more_experts),
+        cmocka_unit_test(guesses_cost_routers),    cmocka_unit_test(says_what_binds),
+        cmocka_unit_test(threads_take_turns),      cmocka_unit_test(repacking_costs_what_is_read),
+        cmocka_unit_test(says_what_packing_saves), cmocka_unit_test(a_first_run_reads_everything),
+        cmocka_unit_test(refuses_nonsense),        cmocka_unit_test(skew_follows_a_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
