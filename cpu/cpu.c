@@ -156,6 +156,11 @@ stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_ty
     return fn ? fn : stk_matmul_ref;
 }
 
+stk_gate_fn stk_cpu_gate(const stk_cpu *cpu, stk_format format, const stk_type *type)
+{
+    return (stk_gate_fn)find(cpu, STK_OP_GATE, format, type);
+}
+
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type)
 {
     if (cpu->isas & STK_ISA_F32)

@@ -7,6 +7,7 @@
 #define STK_CPU_CPU_H
 
 #include "base/log.h"
+#include "cpu/ahead.h"
 #include "model/matrix.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -57,6 +58,11 @@ typedef void (*stk_quantize_fn)(const float *x, uint32_t n, int8_t *q, float *d,
 // Sections 2 and 3.
 typedef void (*stk_matmul_fn)(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                               const stk_act *acts, uint32_t count, float *y, size_t y_stride);
+
+// y[r - row_begin] = row r of w . act, rows as for stk_matmul_fn. Meanwhile all that `ahead` lists
+// is asked for, spread over the rows.
+typedef void (*stk_gate_fn)(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
+                            const stk_act *act, stk_ahead *ahead, float *y);
 
 // y[i] = row rows[i] of w . act, i < count. Sections 2 and 3.
 typedef void (*stk_gather_fn)(const stk_matrix *w, const uint32_t *rows, uint32_t count,
@@ -138,8 +144,9 @@ STK_CHECKED stk_status stk_cpu_init(const char *mask, const stk_log *log, stk_cp
 // NULL mask gives. NULL past the end.
 const char *stk_cpu_mask_at(size_t index);
 
-// Kernels for a matrix, looked up once when it is loaded; never NULL.
+// Kernels for a matrix, looked up once when it is loaded; never NULL unless they say so.
 stk_matmul_fn stk_cpu_matmul(const stk_cpu *cpu, stk_format format, const stk_type *type);
+stk_gate_fn stk_cpu_gate(const stk_cpu *cpu, stk_format format, const stk_type *type); // or NULL
 stk_gather_fn stk_cpu_gather(const stk_cpu *cpu, stk_format format, const stk_type *type);
 stk_down_fn stk_cpu_down(const stk_cpu *cpu, stk_format format, const stk_type *type);
 
@@ -149,7 +156,13 @@ stk_matmul_fn stk_cpu_up_rows(const stk_cpu *cpu, stk_format format, const stk_t
 stk_down_rows_fn stk_cpu_down_rows(const stk_cpu *cpu, stk_format format, const stk_type *type);
 
 // One line of kernels.def, for tests, benches and listings.
-typedef enum stk_op { STK_OP_MATMUL, STK_OP_GATHER, STK_OP_DOWN, STK_OP_DOWN_ROWS } stk_op;
+typedef enum stk_op {
+    STK_OP_MATMUL,
+    STK_OP_GATE,
+    STK_OP_GATHER,
+    STK_OP_DOWN,
+    STK_OP_DOWN_ROWS
+} stk_op;
 typedef struct stk_kernel {
     stk_op op;
     stk_isa isa;

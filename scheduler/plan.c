@@ -32,8 +32,9 @@ typedef struct search {
     uint32_t tried;
 } search;
 
-uint64_t stk_plan_fixed_bytes(const stk_plan_model *m, uint32_t workers, uint32_t rows,
-                              bool is_limited)
+// The memory of everything but the slots.
+static uint64_t fixed_bytes(const stk_plan_model *m, uint32_t workers, uint32_t rows,
+                            bool is_limited)
 {
     return m->program_bytes + (is_limited ? m->dense_limited_bytes : m->dense_bytes) +
            m->session_bytes + rows * m->session_row_bytes + workers * m->session_worker_bytes +
@@ -90,9 +91,8 @@ static bool fit(const stk_plan_machine *machine, const stk_plan_model *m, const 
 {
     bool is_lowered;
     uint32_t experts = experts_here(m, w), prompt = prompt_of(w);
-    uint64_t all = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, false) +
-                   experts * m->slot_bytes;
-    uint64_t fixed = stk_plan_fixed_bytes(m, c->worker_count, c->batch_rows, true);
+    uint64_t all = fixed_bytes(m, c->worker_count, c->batch_rows, false) + experts * m->slot_bytes;
+    uint64_t fixed = fixed_bytes(m, c->worker_count, c->batch_rows, true);
     uint64_t available = machine->memory_available_bytes;
     *limit = limit_given(machine, w, &is_lowered);
     c->slots = c->prompt_slots = c->decode_slots = experts;
@@ -135,8 +135,10 @@ static double decode_seconds(const stk_plan_machine *machine, const stk_plan_mod
     return tokens * decode.seconds;
 }
 
-double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
-                        const stk_plan_wishes *wishes, const stk_plan_choices *choices)
+// Seconds of wishes' work with these choices: its prompt in batches, its new tokens one by one, and
+// taking the memory of the session.
+static double plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
+                           const stk_plan_wishes *wishes, const stk_plan_choices *choices)
 {
     return prompt_seconds(machine, model, wishes, choices) +
            decode_seconds(machine, model, wishes, choices);
@@ -381,7 +383,7 @@ static double seconds_with(const search *s, stk_limit_kind twice)
     m.disk_latency_s /= twice == STK_LIMIT_DISK ? 2 : 1;
     m.link_bytes_per_s *= twice == STK_LIMIT_LINK ? 2 : 1;
     m.link_latency_s /= twice == STK_LIMIT_LINK ? 2 : 1;
-    return stk_plan_seconds(&m, s->model, s->wishes, &s->best);
+    return plan_seconds(&m, s->model, s->wishes, &s->best);
 }
 
 static void find_binding(const search *s, stk_plan *p)
@@ -393,9 +395,8 @@ static void find_binding(const search *s, stk_plan *p)
     more.decode_slots = more.decode_slots > p->experts / 2 ? p->experts : 2 * more.decode_slots;
     stk_plan_model packed = *s->model;
     packed.is_repacked = false;
-    p->gain_packed = 1 -
-                     stk_plan_seconds(s->machine, &packed, s->wishes, &s->best) / s->best_seconds;
-    p->gain_memory = 1 - stk_plan_seconds(s->machine, s->model, s->wishes, &more) / s->best_seconds;
+    p->gain_packed = 1 - plan_seconds(s->machine, &packed, s->wishes, &s->best) / s->best_seconds;
+    p->gain_memory = 1 - plan_seconds(s->machine, s->model, s->wishes, &more) / s->best_seconds;
 }
 
 static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const stk_plan_wishes *w)

@@ -196,11 +196,6 @@ typedef struct stk_plan {
 STK_CHECKED stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *model,
                                      const stk_plan_wishes *wishes, stk_plan *out);
 
-// The memory of a choice without its slots, and the slots that a limit leaves (fewer than
-// slots_min: it does not fit). *is_resident: everything fits.
-uint64_t stk_plan_fixed_bytes(const stk_plan_model *model, uint32_t worker_count,
-                              uint32_t batch_rows, bool is_limited);
-
 // The cost of one forward pass at `position`: one row, or `rows` of a prompt. `first`: a prompt's
 // when no expert is in memory yet.
 void stk_cost_decode(const stk_plan_machine *machine, const stk_plan_model *model,
@@ -218,10 +213,5 @@ void stk_cost_first(const stk_plan_machine *machine, const stk_plan_model *model
 void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      stk_plan_cost *out);
-
-// Seconds of wishes' work with these choices: its prompt in batches, its new tokens one by one,
-// and taking the memory of the session.
-double stk_plan_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
-                        const stk_plan_wishes *wishes, const stk_plan_choices *choices);
 
 #endif

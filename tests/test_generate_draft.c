@@ -59,24 +59,7 @@ const float *stk_session_logits(const stk_session *session, uint32_t row_index)
     return session->logits[row_index];
 }
 
-void stk_session_set_sampler(stk_session *session, const struct stk_sampler *sampler)
-{
-    (void)session, (void)sampler;
-}
-
-int32_t stk_session_draw(const stk_session *session, uint32_t row_index, stk_sampler *sampler)
-{
-    return stk_sampler_sample(sampler, stk_session_logits(session, row_index));
-}
-
-int32_t stk_session_best(const stk_session *session, uint32_t row_index)
-{
-    const float *logits = stk_session_logits(session, row_index);
-    int32_t best = 0;
-    for (int32_t i = 1; i < VOCAB; i++)
-        best = logits[i] > logits[best] ? i : best;
-    return best;
-}
+#include "fake_session.h"
 
 stk_status stk_session_truncate(stk_session *session, uint32_t sequence, uint32_t length_tokens)
 {
@@ -87,25 +70,9 @@ stk_status stk_session_truncate(stk_session *session, uint32_t sequence, uint32_
     return STK_OK;
 }
 
-uint32_t stk_session_length(const stk_session *session, uint32_t sequence)
-{
-    assert_int_equal(sequence, 3);
-    return session->length;
-}
-
-uint32_t stk_session_context_tokens(const stk_session *session)
-{
-    return session->context;
-}
-
 uint32_t stk_session_logit_rows_max(const stk_session *session)
 {
     return session->logit_max;
-}
-
-uint32_t stk_session_batch_rows_max(const stk_session *session)
-{
-    return session->batch_max;
 }
 
 // A run with or without a draft, and all its tokens.

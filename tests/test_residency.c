@@ -67,6 +67,20 @@ static void fills_with_the_most_used(void **state)
     assert_int_equal(stk_residency_decide(&w.now, swaps, 1), 1);
 }
 
+static void equals_come_in_by_number_and_go_against_it(void **state)
+{
+    (void)state;
+    world w;
+    stk_residency_swap swaps[SWAPS];
+    world_init(&w, 1);
+    w.usage[7] = w.usage[9] = 0.5f;
+    assert_int_equal(stk_residency_decide(&w.now, swaps, SWAPS), 1);
+    assert_int_equal(swaps[0].promote, 7);
+    w.is_resident[7] = w.is_resident[9] = true;
+    assert_int_equal(stk_residency_decide(&w.now, swaps, SWAPS), 1);
+    assert_int_equal(swaps[0].demote, 9);
+}
+
 static void little_more_is_not_enough(void **state)
 {
     (void)state;
@@ -178,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fills_with_the_most_used),
+        cmocka_unit_test(equals_come_in_by_number_and_go_against_it),
         cmocka_unit_test(little_more_is_not_enough),
         cmocka_unit_test(shrinks_from_the_least_used),
         cmocka_unit_test(settles),

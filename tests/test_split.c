@@ -184,6 +184,11 @@ static void test_memory_decides(void **state)
     assert_int_equal(stk_split_plan(&e.problem, &split), STK_NO_MEMORY);
     assert_int_equal(stk_split_judge(&e.problem, &split, &rank), STK_NO_MEMORY);
     assert_int_equal(rank, 0);
+    // Four layers each, with room for no more experts than there must be.
+    e.ranks[0].memory_bytes = e.ranks[1].memory_bytes = 4 * 1000 + 100;
+    assert_int_equal(stk_split_plan(&e.problem, &split), STK_OK);
+    e.ranks[1].memory_bytes--;
+    assert_int_equal(stk_split_plan(&e.problem, &split), STK_NO_MEMORY);
 }
 
 // Two equal ranks with 4 layers each, 1 ms per layer from memory, half of it experts.

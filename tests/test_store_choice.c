@@ -171,6 +171,23 @@ static void guess_does_not_displace_a_sweep(void **state)
     close_store(&f);
 }
 
+// With fewer slots than were taken at open, those past the limit stay empty.
+static void slots_past_the_limit_stay_empty(void **state)
+{
+    (void)state;
+    fixture f;
+    open_store(&f);
+    fill(f.store);
+    uint32_t least = stk_expert_store_set_slots(f.store, 0), kept = 0;
+    assert_true(least < SLOTS);
+    for (uint32_t e = 0; e < SLOTS; e++)
+        use(f.store, LAYER_NOW, e);
+    for (uint32_t e = 0; e < SLOTS; e++)
+        kept += is_there(f.store, LAYER_NOW, e);
+    assert_int_equal(kept, least);
+    close_store(&f);
+}
+
 // ---- which experts are guessed ----
 
 // Routers of `layer` that make logits[expert] of an input whose first value is 1.
@@ -331,6 +348,7 @@ int main(void)
         cmocka_unit_test(sweep_keeps_what_is_to_come),
         cmocka_unit_test(guess_is_kept_for_its_layer),
         cmocka_unit_test(guess_does_not_displace_a_sweep),
+        cmocka_unit_test(slots_past_the_limit_stay_empty),
         cmocka_unit_test(guess_needs_a_margin),
         cmocka_unit_test(slots_follow_sessions),
     };

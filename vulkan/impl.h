@@ -133,8 +133,6 @@ void stk_vk_barrier(stk_vk *vk, VkCommandBuffer commands, VkPipelineStageFlags f
 // pipeline.c
 STK_CHECKED stk_status stk_vk_pipelines_open(stk_vk *vk, const char *cache_path);
 void stk_vk_pipelines_close(stk_vk *vk);
-// Compiles the shader unless that was done before.
-STK_CHECKED stk_status stk_vk_pipeline_get(stk_vk *vk, stk_vk_shader shader, VkPipeline *out);
 // Binds the shader and its push constants; a dispatch follows.
 STK_CHECKED stk_status stk_vk_bind(stk_vk *vk, VkCommandBuffer commands, stk_vk_shader shader,
                                    const VkDeviceAddress *addresses, const uint32_t *constants);

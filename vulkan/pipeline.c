@@ -74,7 +74,8 @@ static VkResult create_module(stk_vk *vk, const stk_vk_code *code, VkShaderModul
     return result;
 }
 
-stk_status stk_vk_pipeline_get(stk_vk *vk, stk_vk_shader shader, VkPipeline *out)
+// Compiles the shader unless that was done before.
+static stk_status get_pipeline(stk_vk *vk, stk_vk_shader shader, VkPipeline *out)
 {
     const stk_vk_code *code = &stk_vk_codes[shader];
     if (!vk->pipelines[shader]) {
@@ -109,7 +110,7 @@ stk_status stk_vk_bind(stk_vk *vk, VkCommandBuffer commands, stk_vk_shader shade
     uint32_t address_bytes = code->buffers * (uint32_t)sizeof *addresses;
     uint32_t constant_bytes = code->constants * (uint32_t)sizeof *constants;
     VkPipeline pipeline = VK_NULL_HANDLE;
-    stk_status status = stk_vk_pipeline_get(vk, shader, &pipeline);
+    stk_status status = get_pipeline(vk, shader, &pipeline);
     if (status != STK_OK)
         return status;
     memcpy(push, addresses, address_bytes);

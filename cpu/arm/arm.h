@@ -12,6 +12,9 @@ void stk_cpu_init_neon(stk_cpu *cpu);
 #define STK_DECLARE_MATMUL(name)                                                                   \
     void name(const stk_matrix *w, uint32_t row_begin, uint32_t row_end, const stk_act *acts,      \
               uint32_t count, float *y, size_t y_stride);
+#define STK_DECLARE_GATE(name)                                                                     \
+    void name(const stk_matrix *w, uint32_t row_begin, uint32_t row_end, const stk_act *act,       \
+              stk_ahead *ahead, float *y);
 #define STK_DECLARE_GATHER(name)                                                                   \
     void name(const stk_matrix *w, const uint32_t *rows, uint32_t count, const stk_act *act,       \
               float *y);

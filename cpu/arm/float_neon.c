@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "cpu/arm/lanes_neon.h"
+#include "cpu/float_rows.h"
 
 typedef float32x4_t (*load_fn)(const void *);
 typedef float (*load_one_fn)(const void *);
@@ -56,45 +57,32 @@ static inline __attribute__((always_inline)) void dot_rows(const uint8_t *const 
     }
 }
 
-static inline __attribute__((always_inline)) void
-matmul(const stk_matrix *w, load_fn load, load_one_fn load_one, size_t size, uint32_t row_begin,
-       uint32_t row_end, const stk_act *acts, uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void dot_f32(const uint8_t *const *rows, int count,
+                                                          uint32_t cols, const float *x, float *y)
 {
-    size_t row_bytes = w->cols * size;
-    for (uint32_t row = row_begin; row < row_end; row += 4) {
-        const uint8_t *rows[4];
-        int n = row_end - row < 4 ? (int)(row_end - row) : 4;
-        for (int r = 0; r < n; r++)
-            rows[r] = (const uint8_t *)w->data + (row + (uint32_t)r) * row_bytes;
-        for (uint32_t t = 0; t < count; t++) {
-            float *to = y + t * y_stride + (row - row_begin);
-            if (n == 4)
-                dot_rows(rows, 4, load, load_one, size, w->cols, acts[t].x, to);
-            else
-                for (int r = 0; r < n; r++)
-                    dot_rows(rows + r, 1, load, load_one, size, w->cols, acts[t].x, to + r);
-        }
-    }
+    dot_rows(rows, count, load_f32, load_one_f32, 4, cols, x, y);
+}
+
+static inline __attribute__((always_inline)) void dot_f16(const uint8_t *const *rows, int count,
+                                                          uint32_t cols, const float *x, float *y)
+{
+    dot_rows(rows, count, stk_load_half4_neon, load_one_f16, 2, cols, x, y);
 }
 
 void stk_matmul_f32_neon(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                          const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, load_f32, load_one_f32, 4, row_begin, row_end, acts, count, y, y_stride);
+    stk_float_matmul(w, dot_f32, 4, row_begin, row_end, acts, count, y, y_stride);
 }
 
 void stk_matmul_f16_neon(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                          const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, stk_load_half4_neon, load_one_f16, 2, row_begin, row_end, acts, count, y, y_stride);
+    stk_float_matmul(w, dot_f16, 2, row_begin, row_end, acts, count, y, y_stride);
 }
 
 void stk_gather_f16_neon(const stk_matrix *w, const uint32_t *rows, uint32_t count,
                          const stk_act *act, float *y)
 {
-    size_t row_bytes = 2 * (size_t)w->cols;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *row = (const uint8_t *)w->data + rows[i] * row_bytes;
-        dot_rows(&row, 1, stk_load_half4_neon, load_one_f16, 2, w->cols, act->x, &y[i]);
-    }
+    stk_float_gather(w, dot_f16, 2, rows, count, act, y);
 }

@@ -1,8 +1,9 @@
 // cpu/x86/attend_avx512.h: attention of a few queries that see the same positions, AVX-512.
 //
-// Decode's case: the query heads of one KV head. Keys and values are turned into floats once, in
-// registers, and meet all queries there; ops_v16.h goes through memory, which pays for many
-// queries. The sums are the law's, in its order. Included only by ops_avx512.c, behind ops_v16.h.
+// Decode's case: the query heads of one KV head; a prompt's rows come in groups as large. Keys and
+// values are turned into floats once, in registers, and meet all queries there; ops_v16.h, for
+// queries that do not see the same, goes through memory. The sums are the law's, in its order.
+// Included only by ops_avx512.c, behind ops_v16.h.
 #include <stdbool.h>
 
 // Sums are registers: those of every query for 4 positions, or for 4 times 16 columns, where 24
@@ -148,13 +149,10 @@ static bool see_the_same(const stk_attend_query *queries, uint32_t count)
     return true;
 }
 
-static void attend_avx512(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
-                          const stk_attend_segment *segment, float scale)
+// As attend_v16 for up to FEW_MAX queries that see the same.
+static void attend_group(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                         const stk_attend_segment *segment, float scale)
 {
-    if (head_dim % (16 * FEW_WIDE) != 0 || !see_the_same(queries, count)) {
-        attend_v16(queries, count, head_dim, segment, scale);
-        return;
-    }
     switch (count) { // so that the sums of each are registers
     case 1:
         attend_few(queries, 1, head_dim, segment, scale);
@@ -177,10 +175,25 @@ static void attend_avx512(stk_attend_query *queries, uint32_t count, uint32_t he
     case 7:
         attend_few(queries, 7, head_dim, segment, scale);
         break;
-    case 8:
-        attend_few(queries, 8, head_dim, segment, scale);
-        break;
     default:
+        attend_few(queries, 8, head_dim, segment, scale);
+    }
+}
+
+static void attend_avx512(stk_attend_query *queries, uint32_t count, uint32_t head_dim,
+                          const stk_attend_segment *segment, float scale)
+{
+    if (head_dim % (16 * FEW_WIDE) != 0 || !see_the_same(queries, count)) {
         attend_v16(queries, count, head_dim, segment, scale);
+        return;
+    }
+    // A prompt's rows, where they see all of a segment: groups that have the widest sums, one after
+    // the other. Only the last has what comes next to ask for.
+    uint32_t groups = count <= FEW_MAX ? 1 : (count * FEW_WIDE + FEW_SUMS - 1) / FEW_SUMS;
+    const stk_attend_segment again = {segment->k, segment->v, NULL};
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t begin = count * g / groups, end = count * (g + 1) / groups;
+        attend_group(queries + begin, end - begin, head_dim, g + 1 < groups ? &again : segment,
+                     scale);
     }
 }

@@ -55,8 +55,9 @@ block_term(const __m512i w[8], __m512 scales, const x16_type *t, const stk_act *
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(s0, s1)), scale);
 }
 
-static inline __attribute__((always_inline)) void
-dot_one(const uint8_t *group, const x16_type *t, uint32_t blocks, const stk_act *act, float *y)
+static inline __attribute__((always_inline)) void dot_one(const uint8_t *group, const x16_type *t,
+                                                          uint32_t blocks, const stk_act *act,
+                                                          float *y, stk_ahead *ahead)
 {
     __m512 a[8];
     for (int i = 0; i < 8; i++)
@@ -68,6 +69,8 @@ dot_one(const uint8_t *group, const x16_type *t, uint32_t blocks, const stk_act 
             __m512i w[8];
             const uint8_t *pair = x16_pair(group, t, b + i);
             x16_prefetch(pair, t, i);
+            if (ahead)
+                stk_ahead_place(ahead);
             load_weights(pair, t, b + i, w);
             a[i] = _mm512_add_ps(a[i], block_term(w, load_scales(pair, b + i), t, act, b + i));
         }
@@ -141,7 +144,7 @@ multiply_group(const uint8_t *group, const x16_type *t, uint32_t blocks, const s
             dot_tile(group, t, blocks, acts + i, 2, y + i * y_stride, y_stride);
     }
     for (; i < count; i++)
-        dot_one(group, t, blocks, acts + i, y + i * y_stride);
+        dot_one(group, t, blocks, acts + i, y + i * y_stride, NULL);
 }
 
 static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, const x16_type *t,
@@ -163,6 +166,29 @@ void stk_matmul_x16_q8_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_
                                 const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
     matmul(w, &x16_q8_0, row_begin, row_end, acts, count, y, y_stride, NULL);
+}
+
+static inline __attribute__((always_inline)) void gate(const stk_matrix *w, const x16_type *t,
+                                                       uint32_t row_begin, uint32_t row_end,
+                                                       const stk_act *act, stk_ahead *ahead,
+                                                       float *y)
+{
+    x16_spread(w, row_begin, row_end, ahead);
+    for (uint32_t row = row_begin; row < row_end; row += X16_ROWS, y += X16_ROWS)
+        dot_one(x16_group(w, t, row, NULL), t, w->cols / 32, act, y, ahead);
+    stk_ahead_some(ahead, STK_AHEAD_RUNS_MAX);
+}
+
+void stk_gate_x16_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
+                              const stk_act *act, stk_ahead *ahead, float *y)
+{
+    gate(w, &x16_q4_0, row_begin, row_end, act, ahead, y);
+}
+
+void stk_gate_x16_q8_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
+                              const stk_act *act, stk_ahead *ahead, float *y)
+{
+    gate(w, &x16_q8_0, row_begin, row_end, act, ahead, y);
 }
 
 void stk_matmul_bundle_q4_0_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,

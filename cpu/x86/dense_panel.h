@@ -47,8 +47,9 @@ static inline void halve8(const float *a, size_t stride, float *y)
 
 // Sixteen rows with one token. The accumulators a[block mod 8][row] lie in memory: two passes with
 // registers would read the weights in the first only and leave memory idle in the second.
-static inline __attribute__((always_inline)) void
-dot_one(const uint8_t *group, const product *p, uint32_t blocks, const stk_act *act, float *y)
+static inline __attribute__((always_inline)) void dot_one(const uint8_t *group, const product *p,
+                                                          uint32_t blocks, const stk_act *act,
+                                                          float *y, stk_ahead *ahead)
 {
     _Alignas(32) float a[8][X16_ROWS] = {{0}};
     for (uint32_t b = 0; b < blocks; b++) {
@@ -57,6 +58,8 @@ dot_one(const uint8_t *group, const product *p, uint32_t blocks, const stk_act *
         __m256i bias = _mm256_set1_epi32(p->bias ? -p->bias * act->sum[b] : 0);
         __m256 d = _mm256_set1_ps(act->d[b]);
         x16_prefetch(pair, p->type, b);
+        if (ahead)
+            stk_ahead_place(ahead);
         for (uint32_t row = 0; row < X16_ROWS; row += LANES) {
             __m256i w[8];
             p->load(values + 4 * row, w);
@@ -111,9 +114,20 @@ static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, co
             if (n > 1)
                 multiply_group(group, p, blocks, &x, to, y_stride);
             else
-                dot_one(group, p, blocks, acts + at, to);
+                dot_one(group, p, blocks, acts + at, to, NULL);
         }
     }
+}
+
+static inline __attribute__((always_inline)) void gate(const stk_matrix *w, const product *p,
+                                                       uint32_t row_begin, uint32_t row_end,
+                                                       const stk_act *act, stk_ahead *ahead,
+                                                       float *y)
+{
+    x16_spread(w, row_begin, row_end, ahead);
+    for (uint32_t row = row_begin; row < row_end; row += X16_ROWS, y += X16_ROWS)
+        dot_one(x16_group(w, p->type, row, NULL), p, w->cols / 32, act, y, ahead);
+    stk_ahead_some(ahead, STK_AHEAD_RUNS_MAX);
 }
 
 // The same for a bundle's up rows.

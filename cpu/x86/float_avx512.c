@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "cpu/float_rows.h"
+
 static inline __m512 load_f32(const void *p, __mmask16 mask)
 {
     return _mm512_maskz_loadu_ps(mask, p);
@@ -42,36 +44,26 @@ static inline __attribute__((always_inline)) void dot_rows(const uint8_t *const 
         y[r] = halve(a[r]);
 }
 
-static inline __attribute__((always_inline)) void matmul(const stk_matrix *w, load_fn load,
-                                                         size_t size, uint32_t row_begin,
-                                                         uint32_t row_end, const stk_act *acts,
-                                                         uint32_t count, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void dot_f32(const uint8_t *const *rows, int count,
+                                                          uint32_t cols, const float *x, float *y)
 {
-    size_t row_bytes = w->cols * size;
-    for (uint32_t row = row_begin; row < row_end; row += 4) {
-        const uint8_t *rows[4];
-        int n = row_end - row < 4 ? (int)(row_end - row) : 4;
-        for (int r = 0; r < n; r++)
-            rows[r] = (const uint8_t *)w->data + (row + (uint32_t)r) * row_bytes;
-        for (uint32_t t = 0; t < count; t++) {
-            float *to = y + t * y_stride + (row - row_begin);
-            if (n == 4)
-                dot_rows(rows, 4, load, size, w->cols, acts[t].x, to);
-            else
-                for (int r = 0; r < n; r++)
-                    dot_rows(rows + r, 1, load, size, w->cols, acts[t].x, to + r);
-        }
-    }
+    dot_rows(rows, count, load_f32, 4, cols, x, y);
+}
+
+static inline __attribute__((always_inline)) void dot_f16(const uint8_t *const *rows, int count,
+                                                          uint32_t cols, const float *x, float *y)
+{
+    dot_rows(rows, count, load_f16, 2, cols, x, y);
 }
 
 void stk_matmul_f32_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                            const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, load_f32, 4, row_begin, row_end, acts, count, y, y_stride);
+    stk_float_matmul(w, dot_f32, 4, row_begin, row_end, acts, count, y, y_stride);
 }
 
 void stk_matmul_f16_avx512(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
                            const stk_act *acts, uint32_t count, float *y, size_t y_stride)
 {
-    matmul(w, load_f16, 2, row_begin, row_end, acts, count, y, y_stride);
+    stk_float_matmul(w, dot_f16, 2, row_begin, row_end, acts, count, y, y_stride);
 }

@@ -2,6 +2,7 @@
 #ifndef STK_CPU_X86_X16_H
 #define STK_CPU_X86_X16_H
 
+#include "cpu/ahead.h"
 #include "cpu/x86/bundle_x16.h"
 
 enum { X16_ROWS = 16 };
@@ -50,6 +51,14 @@ static inline void x16_prefetch(const uint8_t *pair, const x16_type *t, uint32_t
         _mm_prefetch(at + X16_NEAR_BYTES + i, _MM_HINT_T0);
         _mm_prefetch(at + X16_FAR_BYTES + i, _MM_HINT_T1);
     }
+}
+
+// A place for each whole block that one token streams in rows [row_begin, row_end).
+static inline void x16_spread(const stk_matrix *w, uint32_t row_begin, uint32_t row_end,
+                              stk_ahead *ahead)
+{
+    uint32_t groups = (row_end - row_begin + X16_ROWS - 1) / X16_ROWS;
+    stk_ahead_spread(ahead, groups * (w->cols / 32));
 }
 
 // Rows [row, row+16) of a matrix: in place, or of a bundle by way of buffer[BUNDLE_X16_BYTES_MAX],

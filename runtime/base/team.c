@@ -137,7 +137,8 @@ bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uin
     return take(&taken[phase & 1], total, chunk, begin, end);
 }
 
-void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
+// A worker's own stretch of the pieces [0, total) of its node.
+static void own_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end)
 {
     uint32_t at = worker->index - worker->node_first, count = worker->node_workers;
     *begin = (uint32_t)((uint64_t)total * at / count);
@@ -153,7 +154,7 @@ bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, ui
     for (uint32_t i = 0; i < count && i <= NEIGHBOURS_HELPED; i++) {
         member *other = &team->members[worker->node_first + (at + i) % count];
         uint32_t first, last;
-        stk_worker_stretch(&other->worker, total, &first, &last);
+        own_stretch(&other->worker, total, &first, &last);
         if (!take(&other->taken[phase & 1], last - first, chunk, begin, end))
             continue;
         *begin += first;

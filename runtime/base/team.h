@@ -68,7 +68,5 @@ bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uin
 // two cores that take turns in one stream of memory get less of it than each in its own.
 bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
                           uint32_t *end);
-// That stretch.
-void stk_worker_stretch(const stk_worker *worker, uint32_t total, uint32_t *begin, uint32_t *end);
 
 #endif

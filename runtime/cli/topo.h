@@ -18,8 +18,7 @@ void stk_topo_print_text(const stk_topo *topo); // to standard output
 // Prints one object and a newline. 0, or ENOMEM.
 STK_CHECKED int stk_topo_print_json(const stk_topo *topo);
 
-const char *stk_cache_kind_name(stk_cache_kind kind); // "unified", "data", "instruction"
-const char *stk_core_kind_name(stk_core_kind kind);   // "uniform", "performance", "efficiency"
-const char *stk_pci_class_name(stk_pci_class kind);   // "display", "storage", "network"
+const char *stk_core_kind_name(stk_core_kind kind); // "uniform", "performance", "efficiency"
+const char *stk_pci_class_name(stk_pci_class kind); // "display", "storage", "network"
 
 #endif

@@ -19,7 +19,9 @@ static const stk_probe_gpu *speeds_of(const stk_topo_gpus *gpus, uint32_t index)
     return gpus->results ? stk_probe_results_gpu(gpus->results, d->name, d->driver, d->pci) : NULL;
 }
 
-uint32_t stk_topo_gpu_node(const stk_machine *machine, const stk_vk_device_info *info)
+// Where a device hangs off: an index into the machine's nodes by its PCI address, or
+// STK_INDEX_NONE.
+static uint32_t node_of(const stk_machine *machine, const stk_vk_device_info *info)
 {
     uint32_t count;
     const stk_pci_device *d = stk_machine_pci_devices(machine, &count);
@@ -75,7 +77,7 @@ static void print_gpu(const stk_topo_gpus *gpus, uint32_t index, const stk_machi
 {
     const stk_vk_device_info *d = &gpus->infos[index];
     const stk_probe_gpu *speeds = speeds_of(gpus, index);
-    uint32_t node = stk_topo_gpu_node(machine, d), node_count;
+    uint32_t node = node_of(machine, d), node_count;
     const stk_memory_node *nodes = stk_machine_nodes(machine, &node_count);
     printf("vulkan %-3" PRIu32 " %s, %s, %s, Vulkan %u.%u", index, d->name,
            stk_vk_kind_name(d->kind), *d->driver ? d->driver : "driver unknown",
@@ -126,7 +128,7 @@ static json_t *version_to_json(uint32_t version)
 static json_t *gpu_to_json(const stk_topo_gpus *gpus, uint32_t index, const stk_machine *machine)
 {
     const stk_vk_device_info *d = &gpus->infos[index];
-    uint32_t node = stk_topo_gpu_node(machine, d);
+    uint32_t node = node_of(machine, d);
     json_t *heaps = json_array(), *has = json_object();
     for (uint32_t i = 0; i < d->heap_count; i++)
         json_array_append_new(

@@ -15,10 +15,6 @@ typedef struct stk_topo_gpus {
 // Looks for devices. A machine without Vulkan has none, which is no failure.
 void stk_topo_gpus_find(stk_topo_gpus *gpus, const stk_log *log);
 
-// Where a device hangs off: an index into the machine's nodes by its PCI address, or
-// STK_INDEX_NONE.
-uint32_t stk_topo_gpu_node(const stk_machine *machine, const stk_vk_device_info *info);
-
 void stk_topo_print_gpus(const stk_topo_gpus *gpus, const stk_machine *machine); // as text
 json_t *stk_topo_gpus_to_json(const stk_topo_gpus *gpus, const stk_machine *machine);
 

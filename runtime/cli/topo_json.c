@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const char *stk_cache_kind_name(stk_cache_kind kind)
+static const char *cache_kind_name(stk_cache_kind kind)
 {
     static const char *const names[] = {"unified", "data", "instruction"};
     return names[kind];
@@ -89,10 +89,9 @@ static json_t *json_caches(const stk_machine *m)
     json_t *array = json_array();
     for (uint32_t i = 0; i < count; i++)
         json_array_append_new(
-            array,
-            json_pack("{s:I, s:s, s:I, s:I, s:o}", "level", (json_int_t)c[i].level, "kind",
-                      stk_cache_kind_name(c[i].kind), "size_bytes", (json_int_t)c[i].size_bytes,
-                      "line_bytes", (json_int_t)c[i].line_bytes, "pus", json_pus(c[i].pus)));
+            array, json_pack("{s:I, s:s, s:I, s:I, s:o}", "level", (json_int_t)c[i].level, "kind",
+                             cache_kind_name(c[i].kind), "size_bytes", (json_int_t)c[i].size_bytes,
+                             "line_bytes", (json_int_t)c[i].line_bytes, "pus", json_pus(c[i].pus)));
     return array;
 }
 

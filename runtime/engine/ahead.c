@@ -4,7 +4,7 @@ void stk_ahead_neurons(stk_ahead *ahead, const stk_expert *expert, uint32_t grou
                        const uint32_t *active, uint32_t count)
 {
     const stk_matrix *up = &expert->up;
-    ahead->next = ahead->count = 0;
+    stk_ahead_clear(ahead, 0);
     if (count == 0)
         return;
     if (up->format == STK_FORMAT_ROWS) { // down lies elsewhere and is left to the hardware
@@ -26,8 +26,7 @@ void stk_ahead_neurons(stk_ahead *ahead, const stk_expert *expert, uint32_t grou
 
 void stk_ahead_bytes(stk_ahead *ahead, const void *from, size_t bytes)
 {
-    ahead->next = ahead->count = 0;
-    ahead->run_bytes = 1024;
+    stk_ahead_clear(ahead, 1024);
     for (size_t at = 0; from && at < bytes && ahead->count < STK_AHEAD_RUNS_MAX; at += 1024)
         ahead->runs[ahead->count++] = (const char *)from + at;
 }

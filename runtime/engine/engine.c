@@ -105,6 +105,7 @@ static stk_status choose_kernels(stk_engine *engine)
             stk_cpu_matmul(&engine->cpu, e.gate.format, e.gate.type),
             stk_cpu_gather(&engine->cpu, e.up.format, e.up.type),
             stk_cpu_down(&engine->cpu, e.down.format, e.down.type),
+            stk_cpu_gate(&engine->cpu, e.gate.format, e.gate.type),
             stk_cpu_up_rows(&engine->cpu, e.up.format, e.up.type),
             stk_cpu_down_rows(&engine->cpu, e.down.format, e.down.type),
         };
@@ -372,9 +373,4 @@ uint32_t stk_engine_gpu_layers(const stk_engine *engine)
 bool stk_engine_gpu_has_head(const stk_engine *engine)
 {
     return engine->share.has_head && !stk_gpu_device_is_lost(engine->device);
-}
-
-const char *stk_engine_gpu_name(const stk_engine *engine)
-{
-    return stk_gpu_device_name(engine->device);
 }

@@ -133,12 +133,11 @@ const struct stk_plan_model *stk_engine_plan_model(const stk_engine *engine);
 struct stk_expert_store *stk_engine_store(stk_engine *engine);    // for its statistics
 const struct stk_team *stk_engine_team(const stk_engine *engine); // for its nodes
 
-// What a GPU computes now: experts, layers' attention, the head; and its name ("none").
+// What a GPU computes now: experts, layers' attention, the head.
 uint32_t stk_engine_gpu_experts(const stk_engine *engine);
 uint64_t stk_engine_gpu_moves(const stk_engine *engine); // experts that came in since open
 uint32_t stk_engine_gpu_layers(const stk_engine *engine);
 bool stk_engine_gpu_has_head(const stk_engine *engine);
-const char *stk_engine_gpu_name(const stk_engine *engine);
 
 const stk_model *stk_engine_model(const stk_engine *engine); // borrowed
 const stk_gguf *stk_engine_gguf(const stk_engine *engine);   // borrowed; metadata only

@@ -23,6 +23,7 @@ typedef struct stk_expert_kernels {
     stk_matmul_fn gate;
     stk_gather_fn up;
     stk_down_fn down;
+    stk_gate_fn gate_ahead;     // or NULL: requests are made beside `gate`
     stk_matmul_fn up_rows;      // or NULL: `up` skips inactive neurons for many rows, too
     stk_down_rows_fn down_rows; // or NULL
 } stk_expert_kernels;
@@ -285,6 +286,6 @@ void stk_choose_experts(const float *logits, uint32_t count, uint32_t used, uint
 void stk_weigh_experts(const float *logits, const uint32_t *chosen, uint32_t used,
                        stk_gating gating, float *weights);
 void stk_group_pairs(stk_session *s);
-void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row);
+void stk_experts_combine_row(stk_session *s, uint32_t row);
 
 #endif

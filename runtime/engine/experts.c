@@ -4,102 +4,20 @@
 // as (row, expert, part) and many rows (prefill) as whole experts, with the same bits.
 #include "engine/ahead.h"
 #include "engine/engine_impl.h"
+#include "engine/experts_parts.h"
 
 #include <string.h>
 
-enum {
-    ROWS_PER_STEP = 2,           // of up, between requests for what comes next
-    NEXT_GATE_BYTES = 12 * 1024, // what memory brings while a group is finished
-};
-
-static uint32_t part_begin(uint32_t groups, uint32_t part)
-{
-    return groups * part / STK_EXPERT_PARTS;
-}
-
-// Lists the active neurons of groups [from, to) behind those of [begin, from); gate is that of
-// group `begin`.
-static void find_active(const stk_expert_scratch *w, const float *gate, uint32_t begin,
-                        uint32_t from, uint32_t to)
-{
-    uint32_t count = from == begin ? 0 : w->first[from];
-    for (uint32_t g = from; g < to; g++) {
-        w->first[g] = count;
-        for (uint32_t j = 32 * g; j < 32 * g + 32; j++) {
-            w->active[count] = j; // stays only if active: a branch here would be a coin toss
-            count += gate[j - 32 * begin] > 0;
-        }
-    }
-    w->first[to] = count;
-}
-
-// Adds groups [from, to) of one part, whose active neurons are listed, to y[width padded].
-// Meanwhile memory brings what lies ahead; NULL: nothing.
-static void run_groups(const stk_session *s, uint32_t layer, const stk_expert *expert,
-                       const stk_expert_scratch *w, const stk_act *act, const float *gate,
-                       uint32_t begin, uint32_t from, uint32_t to, stk_ahead *ahead, float *y)
-{
-    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
-    uint32_t first = w->first[from], last = w->first[to];
-    uint32_t step = ahead ? ROWS_PER_STEP : last - first;
-    for (uint32_t a = first; a < last; a += step) {
-        if (ahead)
-            stk_ahead_some(ahead, step);
-        kernels->up(&expert->up, w->active + a, last - a < step ? last - a : step, act, w->up + a);
-    }
-    memset(w->h + 32 * from, 0, (to - from) * 32 * sizeof *w->h);
-    for (uint32_t a = first; a < last; a++) {
-        uint32_t j = w->active[a];
-        w->h[j] = gate[j - 32 * begin] * w->up[a];
-    }
-    s->engine->cpu.quantize(w->h + 32 * from, (to - from) * 32, w->q + 32 * from, w->d + from,
-                            w->sum + from);
-    if (ahead)
-        stk_ahead_some(ahead, STK_AHEAD_RUNS_MAX);
-    stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
-    kernels->down(&expert->down, &n, from, to, y);
-}
+enum { ROWS_PER_STEP = 2 }; // of up, between requests for what comes next
 
 // One part of one expert for one row, whose gates of that part are given: y[width padded].
 static void run_part(const stk_session *s, uint32_t layer, const stk_expert *expert,
                      const stk_expert_scratch *w, const stk_act *act, const float *gate,
                      uint32_t begin, uint32_t end, float *y)
 {
-    find_active(w, gate, begin, begin, end);
+    stk_groups_list(w, gate, begin, end);
     memset(y, 0, s->width_padded * sizeof *y);
-    run_groups(s, layer, expert, w, act, gate, begin, begin, end, NULL, y);
-}
-
-// One part of one expert for one row. Group by group, and up and down one group behind the gate:
-// while a group is finished, memory brings the runs that the next group's gates have chosen, and
-// after the last group the beginning of `next_gate`.
-static void run_split(stk_session *s, const stk_expert_scratch *w, uint32_t layer,
-                      const stk_expert *expert, uint32_t pair, uint32_t part, const void *next_gate)
-{
-    const stk_model *m = &s->engine->model;
-    uint32_t groups = m->ffn_width / 32;
-    uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
-    const stk_act *act = &s->normed.rows[pair / m->expert_used_count];
-    float *y = s->part_outputs + ((size_t)pair * STK_EXPERT_PARTS + part) * s->width_padded;
-    stk_ahead ahead;
-    memset(y, 0, s->width_padded * sizeof *y);
-    w->first[end] = 0; // a part may have no groups
-    for (uint32_t g = begin; g < end; g++) {
-        s->engine->expert_kernels[layer].gate(&expert->gate, 32 * g, 32 * g + 32, act, 1,
-                                              w->gate + 32 * (g - begin), m->ffn_width);
-        find_active(w, w->gate, begin, g, g + 1);
-        stk_ahead_neurons(&ahead, expert, g, w->active + w->first[g],
-                          w->first[g + 1] - w->first[g]);
-        if (g > begin)
-            run_groups(s, layer, expert, w, act, w->gate, begin, g - 1, g, &ahead, y);
-        else
-            stk_ahead_some(&ahead, STK_AHEAD_RUNS_MAX);
-    }
-    stk_ahead_bytes(&ahead, next_gate, NEXT_GATE_BYTES);
-    if (end > begin)
-        run_groups(s, layer, expert, w, act, w->gate, begin, end - 1, end, &ahead, y);
-    stk_meter_gate(s, w, layer, s->chosen[pair], end - begin);
-    stk_meter_active(s, w, layer, s->chosen[pair], begin, end);
+    stk_groups_run(s, layer, expert, w, act, gate, begin, end, NULL, y);
 }
 
 // The rows of one expert side by side, as kernels for many tokens want them.
@@ -124,7 +42,7 @@ static void multiply_active(const stk_session *s, const stk_expert_scratch *w, u
     uint32_t ffn = s->engine->model.ffn_width, groups = ffn / 32;
     const float *gate = w->gate + (size_t)t * ffn;
     stk_ahead ahead;
-    find_active(w, gate, 0, 0, groups);
+    stk_groups_list(w, gate, 0, groups);
     for (uint32_t g = 0; g < groups; g++) {
         uint32_t last = w->first[g + 1];
         stk_ahead_neurons(&ahead, expert, g + 1, w->active + last,
@@ -201,7 +119,7 @@ static void run_rows(stk_session *s, const stk_expert_scratch *w, uint32_t layer
         return;
     for (uint32_t t = 0; t < count; t++) {
         for (uint32_t part = 0; part < STK_EXPERT_PARTS; part++) {
-            uint32_t begin = part_begin(groups, part), end = part_begin(groups, part + 1);
+            uint32_t begin = stk_part_begin(groups, part), end = stk_part_begin(groups, part + 1);
             run_part(s, layer, expert, w, &w->acts[t],
                      w->gate + (size_t)t * m->ffn_width + 32 * begin, begin, end,
                      w->parts + (size_t)part * s->width_padded);
@@ -316,41 +234,78 @@ static const void *next_gate(const stk_session *s, uint32_t layer, uint32_t inde
         stk_expert_store_poll(s->engine->store, layer, w->expert, &expert) != STK_OK)
         return NULL;
     const stk_matrix *gate = &expert.gate;
-    uint32_t row = 32 * part_begin(m->ffn_width / 32, task % STK_EXPERT_PARTS);
+    uint32_t row = 32 * stk_part_begin(m->ffn_width / 32, task % STK_EXPERT_PARTS);
     return (const char *)gate->data + stk_dense_bytes(gate->type, gate->format, row, gate->cols);
 }
 
-static void run_task(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t index,
+// Counts a task of an expert as done. Whoever finishes the last one adds up its parts, which are in
+// that worker's caches if it has computed most of them, and gives the expert back.
+static void end_task(stk_session *s, uint32_t layer, uint32_t index)
+{
+    stk_expert_work *w = &s->work[index];
+    // acq_rel: what every worker wrote is seen here, and everybody has read the expert
+    if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 < w->tasks)
+        return;
+    for (uint32_t p = w->first; s->shares_parts && p < w->first + w->count; p++) {
+        size_t pair = s->expert_pairs[p];
+        s->engine->cpu.sum_parts(s->part_outputs + pair * STK_EXPERT_PARTS * s->width_padded,
+                                 s->width_padded, s->engine->model.width,
+                                 s->expert_outputs + pair * s->width_padded);
+    }
+    stk_expert_store_release(s->engine->store, layer, w->expert);
+}
+
+static void run_tile(stk_session *s, const stk_expert_scratch *w, uint32_t layer, uint32_t index,
                      const stk_expert *expert, uint32_t task)
 {
     const stk_expert_work *work = &s->work[index];
-    if (s->shares_parts) {
-        uint32_t pair = s->expert_pairs[work->first + task / STK_EXPERT_PARTS];
-        run_split(s, w, layer, expert, pair, task % STK_EXPERT_PARTS,
-                  next_gate(s, layer, index, task));
-        return;
-    }
     uint32_t at = task * STK_EXPERT_TILE, count = work->count - at;
     run_rows(s, w, layer, expert, s->expert_pairs + work->first + at,
              count < STK_EXPERT_TILE ? count : STK_EXPERT_TILE);
+    end_task(s, layer, index);
+}
+
+static void share_part(stk_session *s, const stk_expert_scratch *w, stk_parts *parts,
+                       uint32_t layer, uint32_t index, const stk_expert *expert, uint32_t task)
+{
+    const stk_part_task t = {
+        .layer = layer,
+        .index = index,
+        .pair = s->expert_pairs[s->work[index].first + task / STK_EXPERT_PARTS],
+        .part = task % STK_EXPERT_PARTS,
+        .expert = *expert,
+        .next_gate = next_gate(s, layer, index, task),
+    };
+    uint32_t finished;
+    if (stk_parts_run(s, w, parts, &t, &finished))
+        end_task(s, layer, finished);
+}
+
+// Runs what this worker has begun and not finished.
+static void flush(stk_session *s, const stk_expert_scratch *w, stk_parts *parts, uint32_t layer)
+{
+    uint32_t finished;
+    if (stk_parts_flush(s, w, parts, &finished))
+        end_task(s, layer, finished);
 }
 
 // Takes one task of an expert, if there is one left, and runs it. False: none.
-static bool run_one(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
-                    uint32_t index, const stk_expert *expert, stk_status status)
+static bool run_one(stk_session *s, const stk_expert_scratch *scratch, stk_parts *parts,
+                    uint32_t layer, uint32_t index, const stk_expert *expert, stk_status status)
 {
     stk_expert_work *w = &s->work[index];
     uint32_t task = atomic_fetch_add_explicit(&w->claimed, 1, memory_order_relaxed);
     if (task >= w->tasks)
         return false;
     atomic_fetch_add_explicit(&s->tasks_claimed, 1, memory_order_relaxed);
-    if (status == STK_OK)
-        run_task(s, scratch, layer, index, expert, task);
-    else
+    if (status != STK_OK) {
         atomic_store(&s->failure, (int)status);
-    // acq_rel: whoever finishes last gives the expert back after everybody has read it
-    if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == w->tasks)
-        stk_expert_store_release(s->engine->store, layer, w->expert);
+        end_task(s, layer, index);
+    } else if (s->shares_parts) {
+        share_part(s, scratch, parts, layer, index, expert, task);
+    } else {
+        run_tile(s, scratch, layer, index, expert, task);
+    }
     return true;
 }
 
@@ -359,8 +314,8 @@ typedef enum found { FOUND_NOTHING, FOUND_PENDING, FOUND_WORK } found;
 // Runs one task of any expert that is there, of the node's own or of the others'. FOUND_PENDING:
 // tasks are left, but of experts that are still being read. Workers begin at different experts, so
 // that each streams one after the other.
-static found run_something(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer,
-                           uint32_t node, bool own)
+static found run_something(stk_session *s, const stk_expert_scratch *scratch, stk_parts *parts,
+                           uint32_t layer, uint32_t node, bool own)
 {
     found result = FOUND_NOTHING;
     uint64_t worker = (uint64_t)(scratch - s->workers);
@@ -375,19 +330,20 @@ static found run_something(stk_session *s, const stk_expert_scratch *scratch, ui
         stk_status status = stk_expert_store_poll(s->engine->store, layer, w->expert, &expert);
         if (status == STK_PENDING)
             result = FOUND_PENDING;
-        else if (run_one(s, scratch, layer, index, &expert, status))
+        else if (run_one(s, scratch, parts, layer, index, &expert, status))
             return FOUND_WORK;
     }
     return result;
 }
 
 // One task of another node's experts, as far as the credit goes.
-static found steal(stk_session *s, const stk_expert_scratch *scratch, uint32_t layer, uint32_t node)
+static found steal(stk_session *s, const stk_expert_scratch *scratch, stk_parts *parts,
+                   uint32_t layer, uint32_t node)
 {
     if (atomic_load_explicit(&s->steal_credit, memory_order_relaxed) < 100)
         return FOUND_NOTHING;
     if (atomic_fetch_sub_explicit(&s->steal_credit, 100, memory_order_relaxed) >= 100) {
-        found result = run_something(s, scratch, layer, node, false);
+        found result = run_something(s, scratch, parts, layer, node, false);
         if (result == FOUND_WORK)
             return result;
     }
@@ -399,25 +355,31 @@ void stk_experts_worker(stk_session *s, stk_worker *worker, uint32_t layer)
 {
     stk_expert_store *store = s->engine->store;
     const stk_expert_scratch *scratch = &s->workers[worker->index];
+    stk_parts parts;
+    parts.is_behind = false;
+    stk_ahead_clear(&parts.ahead, 0);
     while (atomic_load_explicit(&s->tasks_claimed, memory_order_relaxed) < s->task_count) {
         if (atomic_load_explicit(&s->failure, memory_order_relaxed) != STK_OK)
             break;
         uint32_t events = stk_expert_store_events(store);
-        found result = run_something(s, scratch, layer, worker->node, true);
+        found result = run_something(s, scratch, &parts, layer, worker->node, true);
         if (result == FOUND_NOTHING)
-            result = steal(s, scratch, layer, worker->node);
+            result = steal(s, scratch, &parts, layer, worker->node);
         if (result == FOUND_NOTHING) // the rest is in other hands
             break;
-        if (result == FOUND_PENDING)
+        if (result == FOUND_PENDING) {
+            flush(s, scratch, &parts, layer);
             stk_expert_store_wait(store, events);
+        }
     }
+    flush(s, scratch, &parts, layer);
     // Whoever sleeps may wait for experts that nobody needs any more.
     if (!stk_expert_store_is_resident(store))
         stk_expert_store_notify(store);
 }
 
 // Adds the row's experts to its residual stream, in rank order.
-void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row)
+void stk_experts_combine_row(stk_session *s, uint32_t row)
 {
     const stk_model *m = &s->engine->model;
     const stk_cpu *cpu = &s->engine->cpu;
@@ -425,12 +387,7 @@ void stk_experts_combine_row(stk_session *s, uint32_t layer, uint32_t row)
     const float *outputs[STK_EXPERTS_USED_MAX];
     for (uint32_t k = 0; k < used; k++) {
         size_t pair = (size_t)row * used + k;
-        float *out = s->expert_outputs + pair * s->width_padded;
-        bool on_gpu = stk_gpu_computes(s->engine->gpu, layer, s->chosen[pair]);
-        if (s->shares_parts && !on_gpu)
-            cpu->sum_parts(s->part_outputs + pair * STK_EXPERT_PARTS * s->width_padded,
-                           s->width_padded, m->width, out);
-        outputs[k] = out;
+        outputs[k] = s->expert_outputs + pair * s->width_padded;
     }
     cpu->combine(s->x + (size_t)row * m->width, outputs, s->chosen_weights + (size_t)row * used,
                  used, m->width);

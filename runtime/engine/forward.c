@@ -124,12 +124,14 @@ static void cpu_attention_block(stk_session *s, stk_worker *worker, uint32_t lay
         {&w->k, s->normed.rows, s->k, kv_width},
         {&w->v, s->normed.rows, s->v, kv_width},
     };
-    uint32_t row, end;
+    uint32_t row, end, half;
     multiply(worker, products, 4, s->row_count);
     stk_phase_end(s, worker, layer, STK_PHASE_PROJECT);
-    while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-        stk_route_row(s, layer, row);
-        stk_attention_prepare_row(s, layer, row);
+    while (stk_worker_take(worker, 2 * s->row_count, 1, &half, &end)) {
+        if (half % 2 == 0)
+            stk_attention_prepare_row(s, layer, half / 2);
+        else
+            stk_route_row(s, layer, half / 2);
     }
     stk_phase_end(s, worker, layer, STK_PHASE_ROUTE);
     if (worker->index == 0)
@@ -213,7 +215,7 @@ static bool layer_block(stk_session *s, stk_worker *worker, uint32_t layer)
     if (worker->index == 0)
         stk_meter_layer(s, layer);
     while (stk_worker_take(worker, s->row_count, 1, &row, &end)) {
-        stk_experts_combine_row(s, layer, row);
+        stk_experts_combine_row(s, row);
         if (layer + 1 < m->layer_count && !stk_gpu_attends(s, layer + 1))
             norm_row(s, row, s->engine->weights.layers[layer + 1].attn_norm, row);
     }

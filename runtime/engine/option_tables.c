@@ -1,6 +1,7 @@
 #include "engine/option_tables.h"
 
 #include "base/nodes.h"
+#include "base/team.h"
 #include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
@@ -19,7 +20,7 @@ static const stk_option engine_options[] = {
      .type = STK_OPTION_U32,
      .has_auto = true,
      .min = 1,
-     .max = 4096,
+     .max = STK_TEAM_WORKERS_MAX,
      .unit = "N",
      .fallback = "auto",
      .doc = "worker threads; auto is as planned, at most one per usable core",

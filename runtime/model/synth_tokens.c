@@ -63,7 +63,6 @@ static void fill(const stk_synth_options *options, uint32_t ordinary, vocabulary
 stk_status stk_synth_add_tokens(const stk_synth_options *options, const stk_log *log,
                                 stk_gguf_writer *writer)
 {
-    const stk_str own_merges[] = {stk_str_of("t o"), stk_str_of("to k")};
     uint32_t count = options->vocab_count;
     uint32_t ordinary = options->tokens ? options->token_count : count - SPECIAL_COUNT;
     if (count < BYTE_COUNT + SPECIAL_COUNT || ordinary > count - SPECIAL_COUNT) {
@@ -84,11 +83,9 @@ stk_status stk_synth_add_tokens(const stk_synth_options *options, const stk_log 
         stk_gguf_writer_string(writer, "tokenizer.ggml.pre", stk_str_of("qwen2"));
         stk_gguf_writer_strings(writer, "tokenizer.ggml.tokens", v.tokens, count);
         stk_gguf_writer_array(writer, "tokenizer.ggml.token_type", STK_GGUF_I32, v.types, count);
-        if (options->tokens)
-            stk_gguf_writer_strings(writer, "tokenizer.ggml.merges", options->merges,
-                                    options->merge_count);
-        else
-            stk_gguf_writer_strings(writer, "tokenizer.ggml.merges", own_merges, 2);
+        // None of its own: text comes down to bytes.
+        stk_gguf_writer_strings(writer, "tokenizer.ggml.merges", options->merges,
+                                options->tokens ? options->merge_count : 0);
         stk_gguf_writer_u32(writer, "tokenizer.ggml.eos_token_id", ordinary + 2);
         stk_gguf_writer_u32(writer, "tokenizer.ggml.bos_token_id", ordinary);
         stk_gguf_writer_u32(writer, "tokenizer.ggml.padding_token_id", ordinary);

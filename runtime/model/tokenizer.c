@@ -130,7 +130,6 @@ stk_status stk_tokenizer_open(const stk_vocab_source *source, const stk_log *log
         return STK_NO_MEMORY;
     tokenizer->count = source->token_count;
     tokenizer->bos = source->bos;
-    tokenizer->eos = source->eos;
     tokenizer->add_bos = source->add_bos;
     status = tokens_decode(tokenizer, source, log);
     if (status == STK_OK)
@@ -216,11 +215,6 @@ int32_t stk_tokenizer_find(const stk_tokenizer *tokenizer, stk_str text)
 int32_t stk_tokenizer_bos(const stk_tokenizer *tokenizer)
 {
     return tokenizer->bos;
-}
-
-int32_t stk_tokenizer_eos(const stk_tokenizer *tokenizer)
-{
-    return tokenizer->eos;
 }
 
 bool stk_tokenizer_adds_bos(const stk_tokenizer *tokenizer)

@@ -85,8 +85,7 @@ bool stk_tokenizer_is_end(const stk_tokenizer *tokenizer, int32_t id);
 // The first token that stands for exactly these bytes ("<|im_end|>"), or -1. A linear search.
 int32_t stk_tokenizer_find(const stk_tokenizer *tokenizer, stk_str text);
 
-int32_t stk_tokenizer_bos(const stk_tokenizer *tokenizer); // -1: none
-int32_t stk_tokenizer_eos(const stk_tokenizer *tokenizer);
+int32_t stk_tokenizer_bos(const stk_tokenizer *tokenizer);   // -1: none
 bool stk_tokenizer_adds_bos(const stk_tokenizer *tokenizer); // add_bos, and there is one
 
 typedef enum stk_encode_flags {

@@ -45,7 +45,7 @@ struct stk_tokenizer {
     stk_special_set specials_user; // in any text
     stk_pre *pre;
     bool whole_words; // a word that is a token is not merged (llama-3)
-    int32_t bos, eos;
+    int32_t bos;
     bool add_bos;
 };
 

@@ -5,7 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "store/read_at.h"
 
 enum { THREADS_MAX = 8 };
 
@@ -19,25 +20,6 @@ typedef struct threads {
     pthread_t thread[THREADS_MAX];
 } threads;
 
-// 0 or errno. A read that ends the file may be shorter than asked for.
-static int read_all(const stk_read *r)
-{
-    uint32_t got = 0;
-    // Not to the last byte of `bytes`: after the end of a file the offset is no longer aligned.
-    while (got < r->bytes_needed) {
-        ssize_t n = pread(r->fd, (char *)r->to + got, r->bytes - got,
-                          (off_t)(r->offset_bytes + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return errno;
-        if (n == 0)
-            return ENODATA;
-        got += (uint32_t)n;
-    }
-    return 0;
-}
-
 static void *thread_main(void *argument)
 {
     threads *t = argument;
@@ -47,7 +29,7 @@ static void *thread_main(void *argument)
         uint32_t kicks = t->kicks;
         if (t->source.next(t->source.user, &r)) {
             pthread_mutex_unlock(&t->lock);
-            int error = read_all(&r);
+            int error = stk_read_at(r.fd, r.to, r.bytes, r.bytes_needed, r.offset_bytes);
             pthread_mutex_lock(&t->lock);
             t->source.done(t->source.user, &r, error);
             continue;

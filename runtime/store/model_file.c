@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/read_at.h"
+
 enum { BOUNCE_BYTES = 1 << 20 };
 
 struct stk_model_file {
@@ -76,23 +78,6 @@ int stk_model_file_fd(const stk_model_file *file, uint32_t file_index)
     return file->fds[file_index];
 }
 
-// Reads at least `needed` of `bytes`; 0 or errno, ENODATA when the file ends too early.
-static int read_range(int fd, void *to, uint64_t bytes, uint64_t needed, uint64_t at)
-{
-    uint64_t got = 0;
-    while (got < needed) {
-        ssize_t n = pread(fd, (char *)to + got, bytes - got, (off_t)(at + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return errno;
-        if (n == 0)
-            return ENODATA;
-        got += (uint64_t)n;
-    }
-    return 0;
-}
-
 // Direct reads go through an aligned buffer, a piece at a time.
 static int read_direct(int fd, uint8_t *to, uint64_t bytes, uint64_t at, uint64_t *failed_at)
 {
@@ -104,7 +89,7 @@ static int read_direct(int fd, uint8_t *to, uint64_t bytes, uint64_t at, uint64_
         uint64_t skip = at % STK_DIRECT_ALIGN, room = BOUNCE_BYTES - skip;
         uint64_t take = bytes < room ? bytes : room;
         uint64_t whole = (skip + take + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
-        error = read_range(fd, bounce, whole, skip + take, at - skip);
+        error = stk_read_at(fd, bounce, whole, skip + take, at - skip);
         *failed_at = at;
         if (error == 0)
             memcpy(to, bounce + skip, take);
@@ -131,7 +116,7 @@ stk_status stk_model_file_read(const stk_model_file *file, const stk_gguf_tensor
     uint64_t at = tensor->offset_bytes + offset_bytes;
     int fd = file->fds[tensor->file_index];
     int error = file->direct ? read_direct(fd, to, size_bytes, at, &at)
-                             : read_range(fd, to, size_bytes, size_bytes, at);
+                             : stk_read_at(fd, to, size_bytes, size_bytes, at);
     return error == 0 ? STK_OK : failed(file, tensor, at, error);
 }
 
@@ -147,8 +132,8 @@ stk_status stk_model_file_view(const stk_model_file *file, const stk_gguf_tensor
     uint64_t at = tensor->offset_bytes + offset_bytes, skip = at % STK_DIRECT_ALIGN;
     uint64_t whole = (skip + size_bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN *
                      STK_DIRECT_ALIGN;
-    int error = read_range(file->fds[tensor->file_index], pages, whole, skip + size_bytes,
-                           at - skip);
+    int error = stk_read_at(file->fds[tensor->file_index], pages, whole, skip + size_bytes,
+                            at - skip);
     if (error != 0)
         return failed(file, tensor, at, error);
     *out = (const uint8_t *)pages + skip;

@@ -8,20 +8,19 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "store/read_at.h"
+
 enum { SAMPLES = 64, SAMPLE_BYTES = 4096, CHUNK_BYTES = 1 << 20 };
 
 static stk_status hash_range(int fd, uint64_t at, uint64_t bytes, uint8_t *buffer, uint64_t *hash)
 {
     while (bytes > 0) {
         size_t want = bytes < CHUNK_BYTES ? (size_t)bytes : CHUNK_BYTES;
-        ssize_t n = pread(fd, buffer, want, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
+        if (stk_read_at(fd, buffer, want, want, at) != 0)
             return STK_IO;
-        *hash = XXH3_64bits_withSeed(buffer, (size_t)n, *hash);
-        at += (uint64_t)n;
-        bytes -= (uint64_t)n;
+        *hash = XXH3_64bits_withSeed(buffer, want, *hash);
+        at += want;
+        bytes -= want;
     }
     return STK_OK;
 }

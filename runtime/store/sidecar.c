@@ -11,6 +11,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "store/read_at.h"
 #include "store/sidecar_format.h"
 
 struct stk_sidecar {
@@ -70,14 +71,14 @@ static stk_status read_tables(stk_sidecar *s, const stk_gguf *gguf, const stk_mo
     if (fd < 0)
         return stk_fail(s->log, STK_IO, "%s: %s", s->path, strerror(errno));
     uint64_t sums = s->entry_count * sizeof *s->checksums;
-    if (pread(fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
+    if (stk_read_at(fd, &h, sizeof h, sizeof h, 0) != 0)
         status = stk_fail(s->log, STK_FORMAT, "%s: too short for a sidecar", s->path);
     if (status == STK_OK)
         status = check_header(&h, &want, s->path, s->log);
     if (status == STK_OK &&
         (fstat(fd, &st) != 0 || (uint64_t)st.st_size < want.data_at + want.data_bytes))
         status = stk_fail(s->log, STK_FORMAT, "%s: truncated; pack it again", s->path);
-    if (status == STK_OK && (pread(fd, s->checksums, sums, STK_SIDECAR_PAGE) != (ssize_t)sums ||
+    if (status == STK_OK && (stk_read_at(fd, s->checksums, sums, sums, STK_SIDECAR_PAGE) != 0 ||
                              XXH3_64bits(s->checksums, sums) != h.checksums_hash))
         status = stk_fail(s->log, STK_FORMAT, "%s: the checksums are damaged; pack it again",
                           s->path);

@@ -15,6 +15,7 @@
 
 #include "store/expert_layout.h"
 #include "store/model_file.h"
+#include "store/read_at.h"
 #include "store/sidecar_format.h"
 
 enum { COMMIT_EVERY = 64 }; // experts
@@ -71,18 +72,7 @@ static stk_status commit(writer *w, uint32_t packed)
 
 static bool read_at(const writer *w, void *to, uint64_t bytes, uint64_t at)
 {
-    uint8_t *p = to;
-    while (bytes > 0) {
-        ssize_t n = pread(w->fd, p, bytes, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        p += n;
-        at += (uint64_t)n;
-        bytes -= (uint64_t)n;
-    }
-    return true;
+    return stk_read_at(w->fd, to, bytes, bytes, at) == 0;
 }
 
 static uint64_t offset_of(const writer *w, uint32_t index)

@@ -81,12 +81,9 @@ struct stk_expert_store {
     bool resident;              // everything loaded, nothing below the slots is used
 
     uint64_t slot_bytes;
-    uint32_t slot_count, slots_used;
-    uint32_t slot_limit; // of which may be used now, the smaller of:
-    uint32_t slots_allowed, slots_lent;
+    uint32_t slot_count;
     uint8_t *slots;
     uint64_t slots_size;
-    uint32_t slots_kept; // of these the pages are never given back
     // With several memory nodes: slot i, and entry i, belong to node_of[i]; a node's slots lie side
     // by side, slot i at place slot_at[i]. NULL with one node, and for slot_at also when there are
     // too few slots to divide.
@@ -99,7 +96,11 @@ struct stk_expert_store {
     pthread_mutex_t lock; // guards what follows
     pthread_cond_t arrived;
     atomic_uint events;
-    stk_entry *entries; // [layer_count * expert_count]
+    uint32_t slots_used; // so many were given out, from the first on
+    uint32_t slot_limit; // so many may be used now, the smaller of:
+    uint32_t slots_allowed, slots_lent;
+    uint32_t slots_kept; // of these the pages are never given back
+    stk_entry *entries;  // [layer_count * expert_count]
     stk_queue queues[STK_WANT_COUNT];
     stk_load loads[STK_STAGING_COUNT];
     uint8_t *staging;
@@ -132,10 +133,11 @@ void stk_store_unlink(stk_expert_store *s, uint32_t entry);
 bool stk_store_next_read(void *store, stk_read *out);
 void stk_store_read_done(void *store, const stk_read *read, int error);
 
+// expert_store.c: one staging buffer, an expert's three slices.
+uint64_t stk_store_staging_bytes(const stk_model *model);
+
 // expert_load.c: statuses of stk_expert_store_open.
 stk_status stk_store_load_all(stk_expert_store *s, const stk_expert_store_options *options);
-// One staging buffer: an expert's three slices.
-uint64_t stk_store_staging_bytes(const stk_model *model);
 
 // expert_nodes.c: deals slots and experts to memory nodes, and asks for their pages. STK_NO_MEMORY.
 stk_status stk_store_divide(stk_expert_store *s, stk_team *team);

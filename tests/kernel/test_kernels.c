@@ -1,6 +1,6 @@
 // Every line of cpu/kernels.def against cpu/ref: equal to the bit, for random, extreme and odd
 // inputs, and nothing written outside the result.
-#include "tests/kernel/kernel_test.h"
+#include "tests/kernel/styles.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -11,11 +11,8 @@
 #include "cpu/cpu.h"
 #include "cpu/ref/ref.h"
 
-typedef enum style { STYLE_RANDOM, STYLE_EXTREME, STYLE_TINY, STYLE_SPARSE, STYLE_COUNT } style;
-
 enum { CANARY = 0x5c, FFN_MAX = 256 };
 
-static uint64_t seed = 7;
 static bool is_bench; // --bench: times instead of comparing
 
 static void random_half(uint8_t *at, style s)
@@ -56,20 +53,6 @@ static uint8_t *random_rows(const stk_type *type, uint32_t rows, uint32_t cols, 
     for (size_t b = 0; b < bytes; b += type->block_bytes)
         random_scales(type, p + b, s);
     return p;
-}
-
-static void random_x(float *x, uint32_t n, style s)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        float v = test_float(&seed);
-        if (s == STYLE_EXTREME)
-            v = v > 0 ? 1e6f : -1e6f;
-        else if (s == STYLE_TINY)
-            v *= test_random(&seed) & 1 ? 1e-20f : 1e-30f;
-        else if (s == STYLE_SPARSE)
-            v = (test_random(&seed) >> 20) % 32 ? 0 : v;
-        x[i] = v;
-    }
 }
 
 typedef struct act_buffer {
@@ -171,6 +154,32 @@ static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint
     for (uint32_t t = 0; t < count; t++)
         expect_floats(k->name, got + t * stride, want + t * stride, rows - begin);
     assert_int_equal(((uint8_t *)&got[count * stride])[0], CANARY);
+    free_act(&a);
+    free(got);
+    free(want);
+    free(storage);
+}
+
+// Rows of a gate, while other memory is asked for: all of it, spread over several places or not.
+static void check_gate(const stk_kernel *k, uint32_t rows, uint32_t cols, uint32_t runs, style s)
+{
+    void *storage;
+    stk_matrix m = matmul_matrix(k, rows, cols, s, &storage);
+    act_buffer a = random_act(cols, s);
+    stk_act act = {a.x, a.q, a.d, a.sum};
+    stk_ahead ahead;
+    stk_ahead_clear(&ahead, 64 + (uint32_t)(test_random(&seed) >> 8) % 2000);
+    for (; ahead.count < runs; ahead.count++)
+        ahead.runs[ahead.count] = (const char *)storage + ahead.count;
+    uint32_t begin = rows > 16 ? 16 : 0, padded = (rows - begin + 15) / 16 * 16;
+    float *got = test_alloc((padded + 1) * 4), *want = test_alloc(padded * 4);
+    memset(&got[padded], CANARY, 4);
+    ((stk_gate_fn)k->function)(&m, begin, rows, &act, &ahead, got);
+    stk_matmul_ref(&m, begin, rows, &act, 1, want, padded);
+    expect_floats(k->name, got, want, rows - begin);
+    assert_int_equal(((uint8_t *)&got[padded])[0], CANARY);
+    assert_int_equal(ahead.count, runs);
+    assert_int_equal(ahead.next, runs);
     free_act(&a);
     free(got);
     free(want);
@@ -330,6 +339,11 @@ static void check_kernel(const stk_kernel *k)
                 check_matmul(k, 37, widths[w], 3, s);
                 check_matmul(k, 37, widths[w], 13, s);
                 break;
+            case STK_OP_GATE:
+                check_gate(k, 48, widths[w], STK_AHEAD_RUNS_MAX, s);
+                check_gate(k, 16, widths[w], 3, s);
+                check_gate(k, 37, widths[w], 0, s);
+                break;
             case STK_OP_GATHER:
                 check_gather(k, widths[w], 64, s);
                 check_gather(k, widths[w], FFN_MAX, s);
@@ -405,6 +419,8 @@ static void test_masks_bring_kernels(void **state)
             found++;
             if (k->op == STK_OP_MATMUL)
                 assert_ptr_not_equal(stk_cpu_matmul(&cpu, k->format, k->type), stk_matmul_ref);
+            else if (k->op == STK_OP_GATE)
+                assert_non_null(stk_cpu_gate(&cpu, k->format, k->type));
             else if (k->op == STK_OP_GATHER)
                 assert_ptr_not_equal(stk_cpu_gather(&cpu, k->format, k->type), stk_gather_ref);
             else if (k->op == STK_OP_DOWN)

@@ -2,7 +2,7 @@
 #ifndef STK_TESTS_VULKAN_TEST_H
 #define STK_TESTS_VULKAN_TEST_H
 
-#include "tests/kernel/kernel_test.h"
+#include "tests/kernel/styles.h"
 #include "tests/vulkan/leaks.h"
 
 #include <dlfcn.h>
@@ -13,10 +13,6 @@
 #include "cpu/cpu.h"
 #include "cpu/ref/ref.h"
 #include "vulkan/device.h"
-
-typedef enum style { STYLE_RANDOM, STYLE_EXTREME, STYLE_TINY, STYLE_SPARSE, STYLE_COUNT } style;
-
-static uint64_t seed = 7;
 
 // The device every test of a round uses.
 static stk_vk *vk;
@@ -46,20 +42,6 @@ static inline uint8_t *random_rows(const stk_type *type, uint32_t scale_at, uint
         }
     }
     return p;
-}
-
-static inline void random_x(float *x, size_t n, style s)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = test_float(&seed);
-        if (s == STYLE_EXTREME)
-            v = v > 0 ? 1e6f : -1e6f;
-        else if (s == STYLE_TINY)
-            v *= test_random(&seed) & 1 ? 1e-20f : 1e-30f;
-        else if (s == STYLE_SPARSE)
-            v = (test_random(&seed) >> 20) % 32 ? 0 : v;
-        x[i] = v;
-    }
 }
 
 // Rows of activations, one after the other.
