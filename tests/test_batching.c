@@ -131,6 +131,41 @@ static void test_shared_heads(void **state)
     check_shared_heads(wide_window(), VOCAB);
 }
 
+// Rows of three and of two segments in one batch, shared by workers that do not fit the KV heads.
+static void check_unequal_lengths(const char *path, uint32_t vocab)
+{
+    static const uint32_t lengths[2] = {LONG - 1, 300};
+    float *alone[2];
+    stk_row rows[2];
+    stk_engine *engine = test_engine(path, NULL, 3);
+    // Room for both rows' segments: a longer context has more.
+    const stk_session_options options = {
+        .context_tokens = 2048, .sequence_count = 2, .batch_rows_max = 60};
+    stk_session *session = test_session(engine, &options);
+    for (uint32_t s = 0; s < 2; s++) {
+        int32_t ids[LONG];
+        const setup u = {path, 1, 60, 60, false};
+        test_random_ids(20 + s, vocab, ids, LONG);
+        alone[s] = run(&u, ids, lengths[s] + 1, vocab);
+        test_feed(session, vocab, s, ids, lengths[s], 60, NULL);
+        rows[s] = (stk_row){s, lengths[s], ids[lengths[s]], true};
+    }
+    assert_int_equal(stk_session_forward(session, rows, 2), STK_OK);
+    for (uint32_t s = 0; s < 2; s++) {
+        test_same_bits("beside a row of another length", stk_session_logits(session, s),
+                       alone[s] + (size_t)lengths[s] * vocab, 1, vocab);
+        free(alone[s]);
+    }
+    stk_session_close(&session);
+    stk_engine_close(&engine);
+}
+
+static void test_unequal_lengths(void **state)
+{
+    (void)state;
+    check_unequal_lengths(small_window(), VOCAB); // and full attention on some layers
+}
+
 // Two sequences in one batch, their rows taking turns unevenly.
 static void check_interleaved(const char *path, uint32_t count, uint32_t vocab)
 {
@@ -391,15 +426,11 @@ static void test_short_text_touches_little(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads_and_chunks),
-        cmocka_unit_test(test_shared_heads),
-        cmocka_unit_test(test_interleaved),
-        cmocka_unit_test(test_some_logits),
-        cmocka_unit_test(test_ring),
-        cmocka_unit_test(test_truncate),
-        cmocka_unit_test(test_truncate_past_ring),
-        cmocka_unit_test(test_row_errors),
-        cmocka_unit_test(test_short_text_touches_little),
+        cmocka_unit_test(test_threads_and_chunks), cmocka_unit_test(test_shared_heads),
+        cmocka_unit_test(test_unequal_lengths),    cmocka_unit_test(test_interleaved),
+        cmocka_unit_test(test_some_logits),        cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_truncate),           cmocka_unit_test(test_truncate_past_ring),
+        cmocka_unit_test(test_row_errors),         cmocka_unit_test(test_short_text_touches_little),
     };
     return cmocka_run_group_tests(tests, make_models, test_remove_folder);
 }

@@ -45,11 +45,13 @@ static inline float test_float(uint64_t *state)
     return (float)(int32_t)(test_random(state) >> 32) * 0x1p-31f;
 }
 
+enum { TEST_FRESH = 0xa5 }; // every byte of test_alloc
+
 static inline void *test_alloc(size_t bytes)
 {
     void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
     assert_non_null(p);
-    memset(p, 0xa5, (bytes + 127) / 64 * 64);
+    memset(p, TEST_FRESH, (bytes + 127) / 64 * 64);
     return p;
 }
 

@@ -151,8 +151,11 @@ static void check_matmul(const stk_kernel *k, uint32_t rows, uint32_t cols, uint
     memset(&got[count * stride], CANARY, 4);
     ((stk_matmul_fn)k->function)(&m, begin, rows, acts, count, got, stride);
     stk_matmul_ref(&m, begin, rows, acts, count, want, stride);
-    for (uint32_t t = 0; t < count; t++)
+    for (uint32_t t = 0; t < count; t++) {
         expect_floats(k->name, got + t * stride, want + t * stride, rows - begin);
+        for (uint32_t r = rows - begin; r < stride && k->format == STK_FORMAT_ROWS; r++)
+            assert_int_equal(((uint8_t *)&got[t * stride + r])[0], TEST_FRESH);
+    }
     assert_int_equal(((uint8_t *)&got[count * stride])[0], CANARY);
     free_act(&a);
     free(got);
@@ -337,6 +340,7 @@ static void check_kernel(const stk_kernel *k)
                     check_matmul(k, 48, widths[w], count, s);
                 check_matmul(k, 16, widths[w], 1, s);
                 check_matmul(k, 37, widths[w], 3, s);
+                check_matmul(k, 39, widths[w], 2, s);
                 check_matmul(k, 37, widths[w], 13, s);
                 break;
             case STK_OP_GATE:
