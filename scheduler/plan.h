@@ -185,6 +185,7 @@ typedef struct stk_plan {
     double seconds;      // of the whole work: prompt_tokens and new_tokens
     // How much shorter the work would be with twice of each, as a share. The largest binds.
     double gain[STK_LIMIT_KIND_COUNT], gain_memory;
+    double gain_packed;   // likewise with packed experts; 0: they are, or everything fits
     uint32_t tried;       // choices looked at
     bool is_exhaustive;   // all there are
     uint64_t least_bytes; // when it does not fit: what would

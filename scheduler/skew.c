@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Records decay by half in 512 tokens (store/cache_policy.c): no more than so many are left in one.
+static const double TOKENS_MAX = 739;
+
 // No expert is used more than once per token; what is cut off goes to the others.
 static void normalise(stk_skew *s, double uses_per_token)
 {
@@ -49,7 +52,7 @@ static int falling(const void *a, const void *b)
 }
 
 void stk_skew_of(const float *usage, uint32_t layers, uint32_t experts_per_layer, uint32_t used,
-                 float *scratch, stk_skew *out)
+                 uint32_t tokens, float *scratch, stk_skew *out)
 {
     size_t count = (size_t)layers * experts_per_layer;
     double sum = 0;
@@ -62,6 +65,8 @@ void stk_skew_of(const float *usage, uint32_t layers, uint32_t experts_per_layer
         return;
     }
     *out = (stk_skew){.experts = (double)count};
+    double mean = sum / (double)count; // of an expert that is used as often as the average one
+    double half_a_use = 0.5 * mean * experts_per_layer / used / fmin(fmax(tokens, 1), TOKENS_MAX);
     for (int b = 0; b < STK_SKEW_BUCKETS; b++) {
         // The bucket's share of a step function, so that any count of experts fits.
         double from = (double)b * (double)count / STK_SKEW_BUCKETS;
@@ -71,7 +76,7 @@ void stk_skew_of(const float *usage, uint32_t layers, uint32_t experts_per_layer
             double end = (double)i + 1 < to ? (double)i + 1 : to;
             rate += (double)scratch[i] * (end - begin);
         }
-        out->rate[b] = rate / (to - from) + 0.02 * sum / (double)count;
+        out->rate[b] = rate / (to - from) + half_a_use;
     }
     normalise(out, (double)layers * used);
 }

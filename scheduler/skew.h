@@ -21,10 +21,11 @@ void stk_skew_assume(uint32_t layers, uint32_t experts_per_layer, uint32_t used,
 // Towards `other`, of the same model, by 0 (not at all) to 1.
 void stk_skew_blend(stk_skew *skew, const stk_skew *other, double part);
 
-// From usage[layers * experts_per_layer], any unit; zeros only: as assumed with power 1.
-// Every expert is given a little use, because a record is short. scratch: as many floats.
+// From usage[layers * experts_per_layer], any unit, recorded over so many tokens; zeros only: as
+// assumed with power 1. Every expert is given half a use more, because what was not used in a short
+// record may be used all the same. scratch: as many floats.
 void stk_skew_of(const float *usage, uint32_t layers, uint32_t experts_per_layer, uint32_t used,
-                 float *scratch, stk_skew *out);
+                 uint32_t tokens, float *scratch, stk_skew *out);
 
 // Of the uses of one token, the share that go to experts [from, to) in the order of use.
 double stk_skew_share(const stk_skew *skew, double from, double to);

@@ -66,16 +66,16 @@ int stk_plan_print_json(const stk_plan_shown *s)
     const stk_plan *p = s->plan;
     const stk_plan_choices *c = &p->choices;
     json_t *root = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:I, "
-        "s:b}",
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, "
+        "s:I, s:b}",
         "model", s->model_name, "threads", (json_int_t)c->worker_count, "batch",
         (json_int_t)c->batch_rows, "guess_layers", (json_int_t)c->guess_layers, "reads_in_flight",
         (json_int_t)c->reads_inflight, "context", (json_int_t)p->context_tokens, "slots",
         (json_int_t)c->slots, "decode_slots", (json_int_t)c->decode_slots, "experts",
         (json_int_t)p->experts, "memory", json_memory(p), "places", json_places(s), "decode",
         json_cost(&p->decode), "prompt", json_cost(&p->prefill), "first_prompt",
-        json_cost(&p->first), "gain_of_twice", json_gains(p), "is_measured",
-        s->facts->has_memory_probe, "tried", (json_int_t)p->tried, "is_exhaustive",
+        json_cost(&p->first), "gain_of_twice", json_gains(p), "gain_of_packing", p->gain_packed,
+        "is_measured", s->facts->has_memory_probe, "tried", (json_int_t)p->tried, "is_exhaustive",
         p->is_exhaustive);
     int rc = root && json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0
                  ? 0

@@ -221,6 +221,8 @@ static void print_binding(const stk_plan *p)
             name = stk_limit_kind_name((stk_limit_kind)k);
         }
     printf("binds      %s: twice of it would make the work %.0f %% shorter\n", name, 100 * best);
+    if (p->gain_packed >= 0.02)
+        printf("           packed experts (stoker pack): %.0f %% shorter\n", 100 * p->gain_packed);
 }
 
 void stk_plan_print_text(const stk_plan_shown *s, bool explains)

@@ -132,8 +132,8 @@ static stk_status count_usage(const stk_engine *engine, const stk_engine_options
     stk_skew recorded;
     stk_skew_assume(m->layer_count, m->expert_count, m->expert_used_count, SKEW_POWER, &out->skew);
     if (tokens) {
-        stk_skew_of(rates, m->layer_count, m->expert_count, m->expert_used_count, rates + count,
-                    &recorded);
+        stk_skew_of(rates, m->layer_count, m->expert_count, m->expert_used_count, tokens,
+                    rates + count, &recorded);
         stk_skew_blend(&out->skew, &recorded, tokens / (tokens + (double)USAGE_TOKENS_HALF));
     }
     out->usage_tokens = tokens;
