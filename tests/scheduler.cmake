@@ -3,6 +3,7 @@ stk_test(staging SOURCES test_staging.c LINK stk_scheduler)
 stk_test(split SOURCES test_split.c LINK stk_scheduler)
 stk_test(plan SOURCES test_plan.c plan_shapes.c LINK stk_scheduler)
 stk_test(plan_gpu SOURCES test_plan_gpu.c plan_shapes.c LINK stk_scheduler)
+stk_test(plan_time SOURCES test_plan_time.c plan_shapes.c LINK stk_scheduler m)
 stk_test(plan_limits SOURCES test_plan_limits.c plan_shapes.c fake_root.c LINK stk_scheduler stk_topology)
 stk_test(config_plan
   SOURCES test_config_plan.c plan_shapes.c ${PROJECT_SOURCE_DIR}/runtime/cli/config_tables.c

@@ -37,7 +37,7 @@ static inline void few_ask(few_ahead *ahead, uint32_t lines)
 }
 
 // To q[head_dim/16][query][16], so that one address finds the values of all queries: with one for
-// each, seven left too few registers for addresses.
+// each, seven left too few registers for addresses. Up to six are faster without.
 static inline void few_pack(const stk_attend_query *queries, uint32_t count, uint32_t head_dim,
                             float *q)
 {
@@ -48,9 +48,9 @@ static inline void few_pack(const stk_attend_query *queries, uint32_t count, uin
 
 // Scores of positions [at, at+16), of which [begin, end) are read.
 static inline __attribute__((always_inline)) void
-few_scores(const float *q, uint32_t count, uint32_t head_dim, const uint16_t *k, uint32_t at,
-           uint32_t begin, uint32_t end, v16 factor, float (*p)[STK_SEGMENT_TOKENS],
-           few_ahead ahead)
+few_scores(const stk_attend_query *queries, const float *q, uint32_t count, uint32_t head_dim,
+           const uint16_t *k, uint32_t at, uint32_t begin, uint32_t end, v16 factor,
+           float (*p)[STK_SEGMENT_TOKENS], few_ahead ahead)
 {
     v16 sums[FEW_MAX][ATTEND_BLOCK];
     const uint32_t width = few_width(count);
@@ -72,7 +72,7 @@ few_scores(const float *q, uint32_t count, uint32_t head_dim, const uint16_t *k,
                 x[n] = v_load_half(row[n] + c);
             few_ask(&ahead, width / 2);
             for (uint32_t i = 0; i < count; i++, values += 16) {
-                v16 y = v_load(values);
+                v16 y = v_load(width == FEW_NARROW ? values : queries[i].q + c);
                 if (width == FEW_NARROW)
                     __asm__("" : "+v"(y)); // else it is loaded again for every product
                 for (uint32_t n = 0; n < width; n++)
@@ -126,11 +126,12 @@ static inline __attribute__((always_inline)) void attend_few(stk_attend_query *q
     uint32_t begin = queries[0].begin, end = queries[0].end, index = 0;
     uint32_t first = begin / ATTEND_BLOCK * ATTEND_BLOCK;
     const stream_v16 stream = stream_of_v16(segment, head_dim, first, end);
-    few_pack(queries, count, head_dim, q);
+    if (few_width(count) == FEW_NARROW)
+        few_pack(queries, count, head_dim, q);
     for (uint32_t i = 0; i < count; i++)
         memset(queries[i].state.o, 0, head_dim * sizeof *queries[i].state.o);
     for (uint32_t at = first; at < end; at += ATTEND_BLOCK, index++)
-        few_scores(q, count, head_dim, segment->k, at, begin, end, v_set1(scale), p,
+        few_scores(queries, q, count, head_dim, segment->k, at, begin, end, v_set1(scale), p,
                    few_ahead_of(&stream, index));
     for (uint32_t i = 0; i < count; i++)
         weights_v16(&queries[i], p[i]);
