@@ -208,6 +208,7 @@ static stk_load *begin_load(stk_expert_store *s)
         e->slot = slot;
         e->load = (int32_t)(load - s->loads);
         s->slot_entry[slot] = index;
+        e->wanted_late = false;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
         bool from_sidecar = is_in_sidecar(s, index);
         *load = (stk_load){.busy = true,
@@ -317,12 +318,10 @@ static void report(const stk_expert_store *s, const stk_load *load, const stk_re
               error == ENODATA ? "the file has become shorter" : strerror(error));
 }
 
-// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it. It queues
-// again, because that way needs staging.
-static void retry_from_gguf(stk_expert_store *s, stk_load *load)
+// The load has failed, but may be tried again: its expert queues once more.
+static void retry(stk_expert_store *s, stk_load *load)
 {
     stk_entry *e = &s->entries[load->entry];
-    stk_sidecar_drop(s->sidecar, load->entry);
     s->slot_entry[e->slot] = UINT32_MAX;
     e->slot = STK_NONE;
     e->load = STK_NONE;
@@ -352,6 +351,13 @@ static void publish(stk_expert_store *s, stk_load *load, int error)
     pthread_cond_broadcast(&s->arrived);
 }
 
+// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it.
+static void retry_from_gguf(stk_expert_store *s, stk_load *load)
+{
+    stk_sidecar_drop(s->sidecar, load->entry);
+    retry(s, load); // queued, because that way needs staging
+}
+
 // Every read of a load has come back.
 static void finish_load(stk_expert_store *s, stk_load *load)
 {
@@ -366,6 +372,9 @@ static void finish_load(stk_expert_store *s, stk_load *load)
                      s->model->layer_first + load->entry / s->model->expert_count,
                      load->entry % s->model->expert_count);
         retry_from_gguf(s, load);
+    } else if (error != 0 && s->entries[load->entry].pins > 0 &&
+               s->entries[load->entry].wanted_late) {
+        retry(s, load); // what a guess or a forward that has ended left under way
     } else {
         publish(s, load, error);
     }

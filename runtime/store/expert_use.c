@@ -26,6 +26,7 @@ static bool want_exactly(stk_expert_store *s, uint32_t index, float weight, uint
         stk_store_enqueue(s, index, kind);
         return true;
     }
+    e->wanted_late = state == STK_ENTRY_LOADING;
     return false;
 }
 

@@ -64,6 +64,7 @@ typedef struct stk_entry {
     uint32_t pins;
     uint8_t urgency;         // while QUEUED or LOADING
     bool speculative;        // loaded ahead and not yet used
+    bool wanted_late;        // by somebody who found it LOADING
     bool verified;           // its sidecar copy matched its checksum once
     uint32_t next, previous; // queue links, entry indexes
     stk_usage usage;
