@@ -322,7 +322,7 @@ static void test_refusals(void **unused)
     options = tiny("");
     options.stop = &stop;
     refused(options, STK_CANCELLED, "");
-    assert_null(stk_synth_shape_name(4));
+    assert_null(stk_synth_shape_name(5));
     assert_string_equal(stk_synth_shape_name(0), "4b");
 }
 

@@ -158,6 +158,7 @@ static void test_synthetic(void **state)
     enum { ROWS = 12 };
     const char *path = test_path("synthetic.gguf");
     stk_synth_options options = test_tiny(path, 0);
+    options.shape = "small"; // parts of several groups
     int32_t random[ROWS];
     float *want = NULL, *got = test_floats((size_t)ROWS * TEST_TINY_VOCAB);
     test_random_ids(5, TEST_TINY_VOCAB, random, ROWS);
@@ -182,7 +183,8 @@ static void test_synthetic(void **state)
     assert_int_equal(stk_synth_write(&options, &test_log), STK_OK);
     float *mixed = test_logits(path, NULL, random, ROWS, TEST_TINY_VOCAB);
     test_distance d = test_compare(mixed, want, ROWS, TEST_TINY_VOCAB);
-    assert_true(d.relative > 0 && d.relative < 1e-3);
+    print_message("Q4_K_M: relative error to Q4_0 %.3g\n", d.relative);
+    assert_true(d.relative > 0 && d.relative < 3e-2);
     free(mixed);
     free(got);
     free(want);

@@ -167,9 +167,10 @@ int stk_cmd_synth(int argc, char **argv)
     };
     const stk_arguments arguments = {
         .positional_doc = "SHAPE",
-        .doc = "Writes a SmallThinker model with random weights: the real shapes 4b and 21b, or "
-               "mid or tiny, with the expert popularity and neuron sparsity of the technical "
-               "report. For measuring speed.",
+        .doc =
+            "Writes a SmallThinker model with random weights: the real shapes 4b and 21b, or "
+            "mid, small or tiny, with the expert popularity and neuron sparsity of the technical "
+            "report. For measuring speed.",
         .bindings = bindings,
         .binding_count = sizeof bindings / sizeof *bindings,
         .positional_min = 1,

@@ -17,7 +17,8 @@ static void run_part(const stk_session *s, uint32_t layer, const stk_expert *exp
 {
     stk_groups_list(w, gate, begin, end);
     memset(y, 0, s->width_padded * sizeof *y);
-    stk_groups_run(s, layer, expert, w, act, gate, begin, end, NULL, y);
+    stk_groups_multiply(s, layer, expert, w, act, gate, begin, end, NULL);
+    stk_groups_down(s, layer, expert, w, begin, end, y);
 }
 
 // The rows of one expert side by side, as kernels for many tokens want them.
@@ -172,11 +173,10 @@ static void add_work(stk_session *s, uint32_t layer, uint32_t e)
 // strip of each of its rows, whole experts are read faster, if every worker gets as many.
 static bool shares_parts(const stk_session *s, uint32_t layer, uint32_t experts)
 {
-    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
     uint32_t workers = stk_engine_thread_count(s->engine);
     bool is_even = experts % workers == 0 || experts >= 4 * workers;
     return s->row_count * s->engine->model.expert_used_count <= STK_PAIRS_SPLIT_MAX &&
-           !(is_even && kernels->down_rows && !kernels->up_rows);
+           !(is_even && stk_down_is_in_strips(s, layer));
 }
 
 // Lists the experts this layer uses and tells the store, right after the router. What a GPU takes

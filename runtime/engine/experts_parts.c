@@ -23,9 +23,9 @@ void stk_groups_list(const stk_expert_scratch *w, const float *gate, uint32_t fr
     w->first[to] = count;
 }
 
-void stk_groups_run(const stk_session *s, uint32_t layer, const stk_expert *expert,
-                    const stk_expert_scratch *w, const stk_act *act, const float *gate,
-                    uint32_t from, uint32_t to, stk_ahead *ahead, float *y)
+void stk_groups_multiply(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                         const stk_expert_scratch *w, const stk_act *act, const float *gate,
+                         uint32_t from, uint32_t to, stk_ahead *ahead)
 {
     const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
     uint32_t count = w->first[to], step = ahead ? ROWS_PER_STEP : count;
@@ -42,8 +42,13 @@ void stk_groups_run(const stk_session *s, uint32_t layer, const stk_expert *expe
     }
     s->engine->cpu.quantize(w->h + 32 * from, (to - from) * 32, w->q + 32 * from, w->d + from,
                             w->sum + from);
+}
+
+void stk_groups_down(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                     const stk_expert_scratch *w, uint32_t from, uint32_t to, float *y)
+{
     stk_neurons n = {w->h, w->q, w->d, w->sum, w->active, w->first};
-    kernels->down(&expert->down, &n, from, to, y);
+    s->engine->expert_kernels[layer].down(&expert->down, &n, from, to, y);
 }
 
 static const stk_act *act_of(const stk_session *s, const stk_part_task *task)
@@ -96,8 +101,14 @@ static bool finish_group(stk_session *s, const stk_expert_scratch *w, stk_parts 
     memcpy(w->active, parts->active, parts->count * sizeof *w->active);
     w->first[g] = 0;
     w->first[g + 1] = parts->count;
-    stk_groups_run(s, task->layer, &task->expert, w, act_of(s, task), parts->gate, g, g + 1, ahead,
-                   output_of(s, task));
+    stk_groups_multiply(s, task->layer, &task->expert, w, act_of(s, task), parts->gate, g, g + 1,
+                        ahead);
+    if (!stk_down_is_in_strips(s, task->layer))
+        stk_groups_down(s, task->layer, &task->expert, w, g, g + 1, output_of(s, task));
+    else if (parts->is_last) // one strip is read faster than each of its groups
+        stk_groups_down(s, task->layer, &task->expert, w,
+                        stk_part_begin(s->engine->model.ffn_width / 32, task->part), g + 1,
+                        output_of(s, task));
     stk_meter_active(s, w, task->layer, s->chosen[task->pair], g, g + 1);
     parts->is_behind = false;
     *finished = task->index;

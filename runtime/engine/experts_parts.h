@@ -37,11 +37,21 @@ static inline uint32_t stk_part_begin(uint32_t groups, uint32_t part)
 // Lists the active neurons of groups [from, to) in w->active, w->first[from] being 0; gate is that
 // of group `from`.
 void stk_groups_list(const stk_expert_scratch *w, const float *gate, uint32_t from, uint32_t to);
-// Adds groups [from, to), listed so, to y[width padded]. Meanwhile memory brings some of `ahead`;
-// NULL: nothing.
-void stk_groups_run(const stk_session *s, uint32_t layer, const stk_expert *expert,
-                    const stk_expert_scratch *w, const stk_act *act, const float *gate,
-                    uint32_t from, uint32_t to, stk_ahead *ahead, float *y);
+// `up` of groups [from, to), listed so: their h, quantised, for `down`. Meanwhile memory brings
+// some of `ahead`; NULL: nothing.
+void stk_groups_multiply(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                         const stk_expert_scratch *w, const stk_act *act, const float *gate,
+                         uint32_t from, uint32_t to, stk_ahead *ahead);
+// Adds groups [from, to), multiplied, to y[width padded].
+void stk_groups_down(const stk_session *s, uint32_t layer, const stk_expert *expert,
+                     const stk_expert_scratch *w, uint32_t from, uint32_t to, float *y);
+// Whether a group of `down` is a strip of each of its rows, of which no neuron can be left out. The
+// lists of active neurons are not looked at then.
+static inline bool stk_down_is_in_strips(const stk_session *s, uint32_t layer)
+{
+    const stk_expert_kernels *kernels = &s->engine->expert_kernels[layer];
+    return kernels->down_rows && !kernels->up_rows;
+}
 
 // Runs a task but for its last group, and the group that was behind before. Returns true and sets
 // *finished to session->work's index if that ended a task.

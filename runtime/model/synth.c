@@ -39,6 +39,7 @@ static const shape shapes[] = {
     {"4b", 32, 1536, 128, 768, 12, 2, 32, 4, 0, 32768, true, 1e6f},
     {"21b", 52, 2560, 128, 768, 28, 4, 64, 6, 4096, 16384, false, 1.5e6f},
     {"mid", 12, 1024, 128, 512, 8, 2, 32, 4, 4096, 8192, false, 1e6f},
+    {"small", 2, 256, 64, 768, 4, 2, 8, 4, 0, 4096, true, 1e6f}, // experts of real length
     {"tiny", 8, 256, 64, 128, 4, 2, 16, 4, 4096, 4096, true, 1e6f},
 };
 enum { SHAPE_COUNT = sizeof shapes / sizeof shapes[0] };
@@ -278,7 +279,8 @@ static const shape *find_shape(const char *name)
 static stk_status check(const stk_synth_options *o, const stk_log *log)
 {
     if (!find_shape(o->shape))
-        return stk_fail(log, STK_INVALID, "'%s' is not a shape: 4b, 21b, mid or tiny", o->shape);
+        return stk_fail(log, STK_INVALID, "'%s' is not a shape: 4b, 21b, mid, small or tiny",
+                        o->shape);
     if (o->vocab_count > VOCAB_MAX)
         return stk_fail(log, STK_INVALID, "a vocabulary of %" PRIu32 " tokens, more than %d",
                         o->vocab_count, VOCAB_MAX);

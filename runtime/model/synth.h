@@ -35,7 +35,7 @@ typedef enum stk_synth_weights {
 enum { STK_SYNTH_WINDOW_OF_SHAPE = -1 };
 
 typedef struct stk_synth_options {
-    const char *shape; // "4b", "21b", "mid" or "tiny"
+    const char *shape; // "4b", "21b", "mid", "small" or "tiny"
     const char *path;  // of the model to write
     bool overwrite;    // false: STK_INVALID when `path` exists
     uint64_t seed;
