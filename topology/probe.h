@@ -21,18 +21,30 @@ typedef struct stk_probe_read {
     uint64_t runs_mib_s, one_thread_runs_mib_s;
 } stk_probe_read;
 
-typedef struct stk_probe_memory_options {
-    uint64_t buffer_bytes_max; // per pair of nodes; 0: 4 GiB; never over a quarter of what is free
-    uint32_t runs;             // 0: 5
-} stk_probe_memory_options;
+typedef struct stk_memory_probe_options {
+    uint64_t buffer_bytes_max; // per node; 0: 4 GiB; all together never over a quarter of what is
+                               // free
+    uint32_t runs;             // of each measurement; 0: 5
+} stk_memory_probe_options;
 
-// Measures every pair of a node with cores and a node with memory. Writes at most `capacity`
-// results and their number; node_count squared is always enough. STK_INVALID: not this machine;
-// STK_NO_MEMORY: no buffer at all. A node whose memory cannot be taken is left out (logged).
-STK_CHECKED stk_status stk_probe_memory(const stk_machine *machine,
-                                        const stk_probe_memory_options *options, const stk_log *log,
-                                        stk_probe_read *results, uint32_t capacity,
-                                        uint32_t *count);
+// Memory that is taken and filled once and measured as often as one likes: filling it takes longer
+// than that. Thread-safety: one call at a time.
+typedef struct stk_memory_probe stk_memory_probe;
+
+// machine: borrowed, must outlive the probe. A node whose memory cannot be taken is left out
+// (logged). STK_INVALID: not this machine; STK_NO_MEMORY.
+STK_CHECKED stk_status stk_memory_probe_open(const stk_machine *machine,
+                                             const stk_memory_probe_options *options,
+                                             const stk_log *log, stk_memory_probe **out);
+void stk_memory_probe_close(stk_memory_probe **probe); // sets it to NULL; NULL is allowed
+
+// Measures every pair of a node with cores and a node with memory. The first *count results are
+// those of an earlier run, or none: of each speed the better one stays. Writes at most `capacity`
+// results and their number; node_count squared is always enough. STK_NO_MEMORY: there is no buffer
+// at all.
+STK_CHECKED stk_status stk_memory_probe_run(const stk_memory_probe *probe, const stk_log *log,
+                                            stk_probe_read *results, uint32_t capacity,
+                                            uint32_t *count);
 
 // Work whose speed is of interest, given by the caller: one call on worker `worker` should take
 // some 100 us. Returns the operations done. Called by all workers at once.

@@ -48,6 +48,12 @@ static uint64_t slice(const pair *p, uint32_t worker, uint64_t **begin)
     return (last - first) * (SLICE_BYTES / sizeof(uint64_t));
 }
 
+static void bind_job(stk_worker *worker, void *argument)
+{
+    const pair *p = argument;
+    stk_bind_to_core(p->machine, p->cores[worker->index]);
+}
+
 // Real, different values: zero pages are shared, and some memory systems compress.
 static void fill_job(stk_worker *worker, void *argument)
 {
@@ -127,7 +133,7 @@ static uint64_t measure(stk_team *team, pair *p, uint32_t active, bool in_runs)
 }
 
 // Twice all last-level caches: those of other sockets may serve, too.
-static uint64_t buffer_bytes(const stk_machine *m, const stk_probe_memory_options *o, uint32_t node)
+static uint64_t buffer_bytes(const stk_machine *m, const stk_memory_probe_options *o, uint32_t node)
 {
     uint32_t count, level = 0;
     uint64_t cached = 0;
@@ -137,10 +143,11 @@ static uint64_t buffer_bytes(const stk_machine *m, const stk_probe_memory_option
     for (uint32_t i = 0; i < count; i++)
         cached += caches[i].level == level ? caches[i].size_bytes : 0;
     uint64_t bytes = cached * 2 > BUFFER_BYTES_MIN ? cached * 2 : BUFFER_BYTES_MIN;
+    const stk_memory_node *nodes = stk_machine_nodes(m, &count);
     uint64_t limits[] = {
         o->buffer_bytes_max ? o->buffer_bytes_max : BUFFER_BYTES_MAX,
-        stk_machine_limits(m)->memory_available_bytes / 4,
-        stk_machine_nodes(m, &count)[node].memory_bytes / 4,
+        stk_machine_limits(m)->memory_available_bytes / 4 / count,
+        nodes[node].memory_bytes / 4,
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         bytes = bytes < limits[i] ? bytes : limits[i];
@@ -160,62 +167,138 @@ static uint32_t cores_of(const stk_machine *m, uint32_t node, uint32_t *out)
     return found;
 }
 
-static bool probe_pair(stk_team *team, pair *p, const stk_probe_memory_options *o, uint32_t to,
-                       const stk_log *log, stk_probe_read *out)
+struct stk_memory_probe {
+    const stk_machine *machine;
+    uint32_t runs, node_count;
+    struct {
+        uint64_t *buffer; // NULL: without memory, or nothing could be taken
+        uint64_t bytes;
+    } nodes[];
+};
+
+// A team on the cores of a node; NULL where there are none.
+static stk_status open_team(const stk_machine *machine, uint32_t node, const stk_log *log,
+                            uint32_t *cores, stk_team **out)
 {
-    uint32_t count, os_index = stk_machine_nodes(p->machine, &count)[to].os_index;
-    p->bytes = buffer_bytes(p->machine, o, to);
-    p->buffer = p->bytes ? stk_node_pages_alloc(p->machine, to, p->bytes) : NULL;
-    if (!p->buffer) {
-        stk_warn(log, "node %u: no memory for a measurement", os_index);
-        return false;
-    }
-    p->active = stk_team_worker_count(team);
-    stk_team_run(team, fill_job, p);
-    out->to_node = to;
-    out->thread_count = p->active;
-    out->buffer_bytes = p->bytes;
-    bool is_one = out->thread_count == 1;
-    out->read_mib_s = measure(team, p, out->thread_count, false);
-    out->runs_mib_s = measure(team, p, out->thread_count, true);
-    out->one_thread_mib_s = is_one ? out->read_mib_s : measure(team, p, 1, false);
-    out->one_thread_runs_mib_s = is_one ? out->runs_mib_s : measure(team, p, 1, true);
-    stk_node_pages_free(p->machine, p->buffer, p->bytes);
-    return true;
+    const stk_team_options options = {.worker_count = cores_of(machine, node, cores), .log = log};
+    *out = NULL;
+    return options.worker_count ? stk_team_open(&options, out) : STK_OK;
 }
 
-stk_status stk_probe_memory(const stk_machine *machine, const stk_probe_memory_options *options,
-                            const stk_log *log, stk_probe_read *results, uint32_t capacity,
-                            uint32_t *count)
+// By the node's own cores, or the first that there are.
+static stk_status fill(const stk_memory_probe *probe, uint32_t node, const stk_log *log)
 {
-    uint32_t node_count, cores[STK_TEAM_WORKERS_MAX];
-    stk_machine_nodes(machine, &node_count);
+    uint32_t cores[STK_TEAM_WORKERS_MAX];
+    stk_team *team;
+    stk_status status = open_team(probe->machine, node, log, cores, &team);
+    for (uint32_t other = 0; status == STK_OK && !team && other < probe->node_count; other++)
+        status = open_team(probe->machine, other, log, cores, &team);
+    if (!team)
+        return status;
+    pair p = {.machine = probe->machine,
+              .cores = cores,
+              .buffer = probe->nodes[node].buffer,
+              .bytes = probe->nodes[node].bytes,
+              .active = stk_team_worker_count(team)};
+    stk_team_run(team, fill_job, &p);
+    stk_team_close(&team);
+    return STK_OK;
+}
+
+stk_status stk_memory_probe_open(const stk_machine *machine,
+                                 const stk_memory_probe_options *options, const stk_log *log,
+                                 stk_memory_probe **out)
+{
+    uint32_t node_count;
+    const stk_memory_node *nodes = stk_machine_nodes(machine, &node_count);
     if (!stk_machine_is_this(machine))
         return stk_fail(log, STK_INVALID, "only this machine's memory can be measured");
-    pair p = {.machine = machine,
-              .cores = cores,
-              .runs = options->runs ? options->runs : RUNS,
-              .sum = stk_sum_best(NULL)};
+    stk_memory_probe *probe = calloc(1, sizeof *probe + node_count * sizeof *probe->nodes);
+    if (!probe)
+        return stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
+    probe->machine = machine;
+    probe->runs = options->runs ? options->runs : RUNS;
+    probe->node_count = node_count;
     stk_binding binding = stk_binding_save();
     stk_status status = STK_OK;
-    *count = 0;
-    for (uint32_t from = 0; from < node_count && status == STK_OK; from++) {
-        stk_team *team = NULL;
-        stk_team_options team_options = {.worker_count = cores_of(machine, from, cores),
-                                         .log = log};
-        if (team_options.worker_count == 0)
-            continue;
-        status = stk_team_open(&team_options, &team);
-        for (uint32_t to = 0; to < node_count && status == STK_OK && *count < capacity; to++) {
-            stk_progress(log, "measuring memory", from * node_count + to, node_count * node_count);
-            results[*count] = (stk_probe_read){.from_node = from};
-            *count += probe_pair(team, &p, options, to, log, &results[*count]);
+    for (uint32_t i = 0; i < node_count && status == STK_OK; i++) {
+        uint64_t bytes = buffer_bytes(machine, options, i);
+        probe->nodes[i].bytes = bytes;
+        probe->nodes[i].buffer = bytes ? stk_node_pages_alloc(machine, i, bytes) : NULL;
+        if (probe->nodes[i].buffer)
+            status = fill(probe, i, log);
+        else
+            stk_warn(log, "node %u: no memory for a measurement", nodes[i].os_index);
+    }
+    stk_binding_restore(&binding);
+    if (status == STK_OK)
+        *out = probe;
+    else
+        stk_memory_probe_close(&probe);
+    return status;
+}
+
+void stk_memory_probe_close(stk_memory_probe **pointer)
+{
+    stk_memory_probe *probe = *pointer;
+    for (uint32_t i = 0; probe && i < probe->node_count; i++)
+        if (probe->nodes[i].buffer)
+            stk_node_pages_free(probe->machine, probe->nodes[i].buffer, probe->nodes[i].bytes);
+    free(probe);
+    *pointer = NULL;
+}
+
+static void keep_better(uint64_t *kept, uint64_t other)
+{
+    *kept = *kept > other ? *kept : other;
+}
+
+static void probe_pair(const stk_memory_probe *probe, stk_team *team, const uint32_t *cores,
+                       stk_probe_read *out)
+{
+    pair p = {.machine = probe->machine,
+              .cores = cores,
+              .buffer = probe->nodes[out->to_node].buffer,
+              .bytes = probe->nodes[out->to_node].bytes,
+              .active = stk_team_worker_count(team),
+              .runs = probe->runs,
+              .sum = stk_sum_best(NULL)};
+    out->thread_count = p.active;
+    out->buffer_bytes = p.bytes;
+    uint64_t all = out->thread_count;
+    keep_better(&out->read_mib_s, measure(team, &p, (uint32_t)all, false));
+    keep_better(&out->runs_mib_s, measure(team, &p, (uint32_t)all, true));
+    keep_better(&out->one_thread_mib_s, all == 1 ? out->read_mib_s : measure(team, &p, 1, false));
+    keep_better(&out->one_thread_runs_mib_s,
+                all == 1 ? out->runs_mib_s : measure(team, &p, 1, true));
+}
+
+stk_status stk_memory_probe_run(const stk_memory_probe *probe, const stk_log *log,
+                                stk_probe_read *results, uint32_t capacity, uint32_t *count)
+{
+    uint32_t nodes = probe->node_count, at = 0, cores[STK_TEAM_WORKERS_MAX];
+    stk_binding binding = stk_binding_save();
+    stk_status status = STK_OK;
+    for (uint32_t from = 0; from < nodes && status == STK_OK; from++) {
+        stk_team *team;
+        status = open_team(probe->machine, from, log, cores, &team);
+        pair where = {.machine = probe->machine, .cores = cores};
+        if (team)
+            stk_team_run(team, bind_job, &where);
+        for (uint32_t to = 0; to < nodes && team && at < capacity; to++) {
+            stk_progress(log, "measuring memory", from * nodes + to, nodes * nodes);
+            if (!probe->nodes[to].buffer)
+                continue;
+            if (at >= *count)
+                results[at] = (stk_probe_read){.from_node = from, .to_node = to};
+            probe_pair(probe, team, cores, &results[at++]);
         }
         stk_team_close(&team);
     }
     stk_progress(log, "measuring memory", 1, 1);
     stk_binding_restore(&binding);
-    if (status == STK_OK && *count == 0)
+    *count = at;
+    if (status == STK_OK && at == 0)
         return stk_fail(log, STK_NO_MEMORY, "no memory could be measured");
     return status;
 }

@@ -89,8 +89,9 @@ static stk_status probe_product(const stk_product *product, const stk_machine *m
     return STK_OK;
 }
 
-static stk_status probe_memory(const stk_machine *machine, bool is_quick, const stk_log *log,
-                               stk_probe_results *results)
+// Takes and fills what is measured twice.
+static stk_status open_memory(const stk_machine *machine, bool is_quick, const stk_log *log,
+                              stk_probe_results *results, stk_memory_probe **out)
 {
     uint32_t nodes;
     stk_machine_nodes(machine, &nodes);
@@ -99,12 +100,9 @@ static stk_status probe_memory(const stk_machine *machine, bool is_quick, const 
     results->reads = calloc((size_t)nodes * nodes, sizeof *results->reads);
     if (!results->reads)
         return stk_fail(log, STK_NO_MEMORY, "no memory for a measurement");
-    const stk_probe_memory_options options = {.buffer_bytes_max = is_quick ? QUICK_BUFFER_BYTES : 0,
+    const stk_memory_probe_options options = {.buffer_bytes_max = is_quick ? QUICK_BUFFER_BYTES : 0,
                                               .runs = is_quick ? QUICK_RUNS : 0};
-    stk_status status = stk_probe_memory(machine, &options, log, results->reads, nodes * nodes,
-                                         &results->read_count);
-    results->measured_at = time(NULL);
-    return status;
+    return stk_memory_probe_open(machine, &options, log, out);
 }
 
 // Where the disk's reads end: little of what is free.
@@ -131,15 +129,27 @@ static stk_status probe_disk(const stk_probe_run_options *o, const stk_machine *
     return status == STK_UNSUPPORTED ? STK_OK : status; // said, and the rest is good
 }
 
-// What disturbs cores only makes them slower, and often for as long as one measurement takes: so
-// they are measured before the disk and after it, and the better counts.
-static stk_status probe_rates(const stk_probe_run_options *o, const stk_machine *machine,
-                              bool has_cores, const bool *is_wanted, const stk_log *log,
-                              stk_probe_results *results)
+// What is measured of memory and cores.
+typedef struct wanted {
+    stk_memory_probe *memory; // NULL: memory and cores are known
+    bool products[STK_PRODUCTS_MAX];
+} wanted;
+
+// What disturbs memory and cores only makes them slower, and often for as long as one measurement
+// takes: so this is called before the disk is measured and after it, and the better counts.
+static stk_status probe_speeds(const stk_probe_run_options *o, const stk_machine *machine,
+                               const wanted *w, const stk_log *log, stk_probe_results *results)
 {
-    stk_status status = has_cores ? probe_cores(machine, o->is_quick, log, results) : STK_OK;
+    uint32_t nodes;
+    stk_machine_nodes(machine, &nodes);
+    stk_status status = STK_OK;
+    if (w->memory)
+        status = stk_memory_probe_run(w->memory, log, results->reads, nodes * nodes,
+                                      &results->read_count);
+    if (w->memory && status == STK_OK)
+        status = probe_cores(machine, o->is_quick, log, results);
     for (uint32_t i = 0; i < o->product_count && status == STK_OK; i++)
-        if (is_wanted[i])
+        if (w->products[i])
             status = probe_product(&o->products[i], machine, o->is_quick, log, results);
     return status;
 }
@@ -152,24 +162,26 @@ stk_status stk_probe_run(const stk_probe_run_options *o, const stk_machine *mach
     bool has_cores = o->is_refreshed || results->read_count == 0;
     bool has_disk = device->kind != STK_BLOCK_NONE &&
                     (o->is_refreshed || !stk_probe_results_disk(results, device));
-    bool is_wanted[STK_PRODUCTS_MAX] = {false}, has_products = false;
+    wanted w = {.memory = NULL};
+    *is_new = has_cores || has_disk;
     if (has_cores) {
         results->decode_rate = results->prefill_rate = (stk_probe_rate){0};
         results->product_count = 0;
+        status = open_memory(machine, o->is_quick, log, results, &w.memory);
     }
     for (uint32_t i = 0; i < o->product_count; i++) {
-        is_wanted[i] = !stk_probe_knows(results, &o->products[i]);
-        has_products |= is_wanted[i];
+        w.products[i] = !stk_probe_knows(results, &o->products[i]);
+        *is_new |= w.products[i];
     }
-    *is_new = has_cores || has_disk || has_products;
-    if (has_cores)
-        status = probe_memory(machine, o->is_quick, log, results);
     if (status == STK_OK)
-        status = probe_rates(o, machine, has_cores, is_wanted, log, results);
+        status = probe_speeds(o, machine, &w, log, results);
     if (status == STK_OK && has_disk)
         status = probe_disk(o, machine, log, results);
     if (status == STK_OK)
-        status = probe_rates(o, machine, has_cores, is_wanted, log, results);
+        status = probe_speeds(o, machine, &w, log, results);
+    if (status == STK_OK && has_cores)
+        results->measured_at = time(NULL);
+    stk_memory_probe_close(&w.memory);
     return status;
 }
 
