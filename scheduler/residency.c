@@ -47,7 +47,7 @@ uint32_t stk_residency_decide(const stk_residency *r, stk_residency_swap *swaps,
         if (in == STK_RESIDENCY_NONE)
             break;
         if (resident < r->capacity) {
-            if (r->usage[in] <= r->usage_min)
+            if (!(r->usage[in] > 0))
                 break; // nor is anything else
             swaps[count] = (stk_residency_swap){in, STK_RESIDENCY_NONE};
             resident++;

@@ -24,10 +24,9 @@ typedef struct stk_residency {
     uint32_t expert_count;   // of all layers together
     uint32_t capacity;       // experts that fit
     // An expert gives way to one used more than `hysteresis` times as much (1.25; at least 1) and
-    // by more than `usage_gain_min` uses per token: what carrying a swap out is worth.
+    // by more than `usage_gain_min` uses per token: what carrying a swap out is worth. What is not
+    // used at all never comes in.
     float hysteresis, usage_gain_min;
-    // Into free room comes only what is used more than this.
-    float usage_min;
 } stk_residency;
 
 // Writes at most `swaps_max` changes to swaps and returns how many; the most useful come first.

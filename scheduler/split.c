@@ -17,11 +17,17 @@ typedef struct sums {
 
 typedef struct plan {
     const stk_split_problem *p;
-    sums at[STK_SPLIT_LAYERS_MAX + 1];
-    // best[l]: least time of the ranks so far with layers [0, l); from[r][l]: where rank r begins.
-    double best[2][STK_SPLIT_LAYERS_MAX + 1];
-    uint16_t from[STK_SPLIT_RANKS_MAX][STK_SPLIT_LAYERS_MAX + 1];
+    sums *at; // [layer_count + 1]
+    // [layer_count + 1] each. best[l]: least time of the ranks so far with layers [0, l); from of
+    // rank r (see begins): where it begins then.
+    double *best[2];
+    uint16_t *from;
 } plan;
+
+static uint16_t *begins(const plan *w, uint32_t rank)
+{
+    return w->from + (size_t)rank * (w->p->layer_count + 1);
+}
 
 static void add_up(plan *w)
 {
@@ -61,8 +67,6 @@ static double stage(const plan *w, uint32_t r, uint32_t begin, uint32_t end, sha
     const sums *a = &w->at[begin], *b = &w->at[end];
     double fixed = b->fixed - a->fixed, experts = b->experts - a->experts;
     double token = b->fixed_token - a->fixed_token, chosen = b->expert_token - a->expert_token;
-    if (r == 0)
-        fixed += (double)p->first_fixed_bytes;
     if (r == p->rank_count - 1) {
         fixed += (double)p->last_fixed_bytes;
         token += (double)p->last_token_bytes;
@@ -99,7 +103,7 @@ static double solve(plan *w, double stage_max)
                 if (time > stage_max || before[begin] + time >= best[end])
                     continue;
                 best[end] = before[begin] + time;
-                w->from[r][end] = (uint16_t)begin;
+                begins(w, r)[end] = (uint16_t)begin;
             }
         }
     }
@@ -111,7 +115,7 @@ static void trace_back(const plan *w, uint32_t *first)
     uint32_t end = w->p->layer_count;
     first[w->p->rank_count] = end;
     for (uint32_t r = w->p->rank_count; r-- > 0;)
-        first[r] = end = w->from[r][end];
+        first[r] = end = begins(w, r)[end];
 }
 
 static double judge(const plan *w, stk_split *split, uint32_t *rank)
@@ -136,47 +140,63 @@ static double judge(const plan *w, stk_split *split, uint32_t *rank)
     return split->slowest_s = slowest;
 }
 
-static void begin_plan(const stk_split_problem *problem, plan *w)
+// One block of memory for all of it; false: there is none.
+static bool begin_plan(const stk_split_problem *problem, plan *w)
 {
     assert(problem->rank_count >= 1 && problem->rank_count <= STK_SPLIT_RANKS_MAX);
     assert(problem->layer_count >= problem->rank_count);
     assert(problem->layer_count <= STK_SPLIT_LAYERS_MAX);
+    size_t ends = problem->layer_count + 1;
     w->p = problem;
+    w->at = malloc(ends *
+                   (sizeof *w->at + 2 * sizeof **w->best + problem->rank_count * sizeof *w->from));
+    if (!w->at)
+        return false;
+    w->best[0] = (double *)(w->at + ends);
+    w->best[1] = w->best[0] + ends;
+    w->from = (uint16_t *)(w->best[1] + ends);
     add_up(w);
+    return true;
+}
+
+// Each round finds a split whose slowest stage is faster, until none is good enough.
+static void even_out(plan *w, double least, stk_split *split)
+{
+    uint32_t rank;
+    stk_split next = *split;
+    while (least > 0 && solve(w, split->slowest_s * (1 - 1e-9)) <= least * TIE) {
+        trace_back(w, next.first);
+        if (judge(w, &next, &rank) >= split->slowest_s)
+            break;
+        *split = next;
+    }
 }
 
 stk_status stk_split_plan(const stk_split_problem *problem, stk_split *out)
 {
-    plan w; // 200 KB
-    stk_split split, next;
-    begin_plan(problem, &w);
-    memset(&split, 0, sizeof split);
+    plan w;
     uint32_t rank;
-    double least = solve(&w, INFINITY);
-    if (isinf(least))
+    if (!begin_plan(problem, &w))
         return STK_NO_MEMORY;
-    trace_back(&w, split.first);
-    double slowest = judge(&w, &split, &rank);
-    // Each round finds a split whose slowest stage is faster, until none is good enough.
-    for (next = split; least > 0;) {
-        if (solve(&w, slowest * (1 - 1e-9)) > least * TIE)
-            break;
-        trace_back(&w, next.first);
-        double now = judge(&w, &next, &rank);
-        if (now >= slowest)
-            break;
-        slowest = now;
-        split = next;
+    double least = solve(&w, INFINITY);
+    if (!isinf(least)) {
+        memset(out, 0, sizeof *out);
+        trace_back(&w, out->first);
+        judge(&w, out, &rank);
+        even_out(&w, least, out);
     }
-    *out = split;
-    return STK_OK;
+    free(w.at);
+    return isinf(least) ? STK_NO_MEMORY : STK_OK;
 }
 
 stk_status stk_split_judge(const stk_split_problem *problem, stk_split *split, uint32_t *rank)
 {
     plan w;
-    begin_plan(problem, &w);
+    *rank = 0;
+    if (!begin_plan(problem, &w))
+        return STK_NO_MEMORY;
     judge(&w, split, rank);
+    free(w.at);
     return *rank < problem->rank_count ? STK_NO_MEMORY : STK_OK;
 }
 

@@ -42,7 +42,6 @@ typedef struct stk_split_problem {
     uint32_t rank_count;         // 1..STK_SPLIT_RANKS_MAX, at most layer_count
     const stk_split_layer *layers;
     uint32_t layer_count;         // 1..STK_SPLIT_LAYERS_MAX
-    uint64_t first_fixed_bytes;   // of the first rank besides its layers: the embedding
     uint64_t last_fixed_bytes;    // of the last rank: the head
     uint64_t last_token_bytes;    // of them, read for a token
     uint64_t experts_least_bytes; // slots without which no rank can work
@@ -61,8 +60,8 @@ typedef struct stk_split {
 } stk_split;
 
 // The split with the least time per token; of those within STK_SPLIT_TIE_PERCENT of it the one
-// whose slowest stage is fastest, for prompts and several sequences. STK_NO_MEMORY: none fits, *out
-// is untouched.
+// whose slowest stage is fastest, for prompts and several sequences. STK_NO_MEMORY: none fits, or
+// there is none to think in; *out is untouched.
 STK_CHECKED stk_status stk_split_plan(const stk_split_problem *problem, stk_split *out);
 
 // Fills in what out->first implies. STK_NO_MEMORY: a rank cannot hold its layers; *rank is the

@@ -55,7 +55,6 @@ static void make(example *e, uint64_t seed)
         .rank_count = ranks,
         .layers = e->layers,
         .layer_count = layers,
-        .first_fixed_bytes = 1000000,
         .last_fixed_bytes = 20000000,
         .last_token_bytes = 20000000,
         .experts_least_bytes = 5000000,
@@ -162,7 +161,7 @@ static void test_memory_decides(void **state)
     make(&e, 5);
     e.problem.rank_count = 2;
     e.problem.layer_count = 8;
-    e.problem.first_fixed_bytes = e.problem.last_fixed_bytes = 0;
+    e.problem.last_fixed_bytes = 0;
     e.problem.experts_least_bytes = 100;
     for (uint32_t i = 0; i < 8; i++)
         e.layers[i] = (stk_split_layer){.fixed_bytes = 1000,
@@ -197,7 +196,7 @@ static void make_pair(example *e)
     make(e, 5);
     e->problem.rank_count = 2;
     e->problem.layer_count = 8;
-    e->problem.first_fixed_bytes = e->problem.last_fixed_bytes = e->problem.last_token_bytes = 0;
+    e->problem.last_fixed_bytes = e->problem.last_token_bytes = 0;
     for (uint32_t i = 0; i < 8; i++)
         e->layers[i] = (stk_split_layer){.fixed_bytes = 500000,
                                          .experts_bytes = 9000000,
