@@ -8,11 +8,10 @@
 // What the engine does and how well, measured (bench/2026-11-22-plan.md,
 // 2026-11-23-plan.md).
 enum {
-    ROWS_PER_TAKE = 64,   // of a dense product
-    EXPERT_PARTS = 4,     // workers share an expert so
-    PAIRS_SPLIT_MAX = 32, // up to as many (row, expert) pairs
-    EXPERT_TILE = 32,     // rows an expert takes at once above
-    DENSE_ROWS_MIN = 6,   // from as many rows inactive neurons are computed too
+    ROWS_PER_TAKE = 64, // of a dense product
+    EXPERT_PARTS = 4,   // workers share an expert so, of a few rows
+    EXPERT_TILE = 32,   // rows an expert takes at once above
+    DENSE_ROWS_MIN = 6, // from as many rows inactive neurons are computed too
     PHASES_PER_LAYER = 8,
     READ_BYTES = 512 << 10,
     SLICES = 3, // of an expert in a GGUF
@@ -200,7 +199,7 @@ static void add_experts(const stk_cost_pass *c, double from, double to)
     double pairs = c->rows * m->layer_count * m->expert_used_count *
                    stk_skew_share(&m->skew, from, to);
     double each = touched > 0 ? pairs / touched : 1; // rows of an expert
-    bool is_split = c->rows * m->expert_used_count <= PAIRS_SPLIT_MAX;
+    bool is_split = c->rows * m->expert_used_count <= STK_COST_PAIRS_FEW;
     double per_layer = touched / m->layer_count;
     double pieces = is_split ? per_layer * each * EXPERT_PARTS
                              : per_layer * ceil(each / EXPERT_TILE);
@@ -265,7 +264,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
 {
     const stk_plan_model *m = c->model;
     double ranks = c->choices->rank_count > 1 ? c->choices->rank_count : 1;
-    bool is_decode = c->rows * m->expert_used_count <= PAIRS_SPLIT_MAX;
+    bool is_decode = c->rows * m->expert_used_count <= STK_COST_PAIRS_FEW;
     double to = gpu_first +
                 (is_decode ? c->choices->decode_slots : c->choices->prompt_slots) * ranks,
            all = m->skew.experts;
@@ -399,39 +398,50 @@ void stk_cost_first(const stk_plan_machine *machine, const stk_plan_model *model
     cost_pass(machine, model, choices, rows, 0, is_limited, out);
 }
 
-double stk_cost_taking_s(const stk_plan_model *m, uint32_t workers, uint32_t rows)
+// Memory that a prompt takes: what workers and rows compute in, and its keys and values.
+static double taking_s(const stk_plan_model *m, const stk_plan_choices *c, uint32_t tokens)
 {
-    return (double)(rows * m->session_row_bytes + workers * m->session_worker_bytes) /
-           PAGES_BYTES_PER_S;
+    uint64_t rows = tokens < c->batch_rows ? tokens : c->batch_rows;
+    double bytes = (double)(rows * m->session_row_bytes +
+                            c->worker_count * m->session_worker_bytes);
+    return (bytes + stk_cost_positions(m, tokens) * m->kv_position_bytes) / PAGES_BYTES_PER_S;
 }
 
 void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *model,
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      stk_plan_cost *out)
 {
+    stk_cost_passes(machine, model, choices, tokens, position, position == 0 && model->starts_empty,
+                    out);
+}
+
+void stk_cost_passes(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
+                     bool is_first, stk_plan_cost *out)
+{
     stk_plan_cost pass, all = {.rows = tokens};
-    for (uint32_t at = 0, rows; at < tokens; at += rows) {
+    for (uint32_t at = 0, rows, times; at < tokens; at += times * rows) {
+        bool finds_none = at == 0 && is_first;
         rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;
-        if (position + at == 0 && model->starts_empty)
+        // Full batches cost what the one in their middle does.
+        times = finds_none ? 1 : (tokens - at) / rows;
+        if (finds_none)
             stk_cost_first(machine, model, choices, rows, &pass);
         else
-            stk_cost_prefill(machine, model, choices, rows, position + at, &pass);
+            stk_cost_prefill(machine, model, choices, rows, position + at + (times - 1) * rows / 2,
+                             &pass);
         for (int i = 0; i < STK_STAGE_COUNT; i++) {
-            all.stages[i].bytes += pass.stages[i].bytes;
-            all.stages[i].macs += pass.stages[i].macs;
-            all.stages[i].seconds += pass.stages[i].seconds;
+            all.stages[i].bytes += times * pass.stages[i].bytes;
+            all.stages[i].macs += times * pass.stages[i].macs;
+            all.stages[i].seconds += times * pass.stages[i].seconds;
             all.stages[i].limit = pass.stages[i].limit;
         }
-        all.disk_bytes += pass.disk_bytes;
-        all.hit_rate += pass.hit_rate * rows / tokens;
+        all.disk_bytes += times * pass.disk_bytes;
+        all.hit_rate += times * pass.hit_rate * rows / tokens;
     }
     all.stages[STK_STAGE_HEAD] = pass.stages[STK_STAGE_HEAD];
-    if (position == 0) {
-        double keys = stk_cost_positions(model, tokens) * model->kv_position_bytes;
-        uint32_t rows = tokens < choices->batch_rows ? tokens : choices->batch_rows;
-        all.stages[STK_STAGE_ROWS].seconds +=
-            stk_cost_taking_s(model, choices->worker_count, rows) + keys / PAGES_BYTES_PER_S;
-    }
+    if (position == 0)
+        all.stages[STK_STAGE_ROWS].seconds += taking_s(model, choices, tokens);
     sum_up(&all);
     *out = all;
 }

@@ -4,8 +4,12 @@
 
 #include "scheduler/plan.h"
 
-// Seconds to take the memory that a session's workers and so many rows compute in.
-double stk_cost_taking_s(const stk_plan_model *model, uint32_t workers, uint32_t rows);
+enum { STK_COST_PAIRS_FEW = 32 }; // up to as many (row, expert) pairs count as a few rows
+
+// stk_cost_prompt, whose first pass finds no expert in memory if it is_first.
+void stk_cost_passes(const stk_plan_machine *machine, const stk_plan_model *model,
+                     const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
+                     bool is_first, stk_plan_cost *out);
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *machine, uint32_t inflight);
 

@@ -3,7 +3,6 @@
 
 #include <math.h>
 
-enum { PAIRS_FEW = 32 }; // up to as many (row, expert) pairs inactive neurons are skipped
 // Attention is computed in floats, one where the integer dot product does four.
 static const double FLOAT_SHARE = 0.25;
 static const double OPERAND_BYTES = 1.25, RESULT_BYTES = 4; // of a row's element, over the link
@@ -22,7 +21,8 @@ stk_plan_gpu_experts_cost stk_plan_gpu_experts(const stk_cost_pass *c)
         double touched = stk_skew_touched(&m->skew, first, to, (uint32_t)c->rows);
         double pairs = c->rows * m->layer_count * m->expert_used_count *
                        stk_skew_share(&m->skew, first, to);
-        double active = c->rows * m->expert_used_count > PAIRS_FEW ? 1 : m->active_fraction;
+        double active = c->rows * m->expert_used_count > STK_COST_PAIRS_FEW ? 1
+                                                                            : m->active_fraction;
         double bytes = touched *
                        ((double)m->gate_bytes + active * (double)(m->up_bytes + m->down_bytes));
         double macs = pairs * (double)m->ffn_width * m->width * (1 + 2 * active);

@@ -1,6 +1,5 @@
 #include "scheduler/plan.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -111,19 +110,13 @@ static bool fit(const stk_plan_machine *machine, const stk_plan_model *m, const 
     return true;
 }
 
-// The prompt in equal batches, and taking the memory of the session.
+// When a record of use says which experts to have.
 static double prompt_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
                              const stk_plan_wishes *wishes, const stk_plan_choices *c)
 {
-    uint32_t prompt = prompt_of(wishes);
-    uint32_t passes = (prompt + c->batch_rows - 1) / c->batch_rows;
-    uint32_t rows = (prompt + passes - 1) / passes;
-    stk_plan_cost prefill;
-    stk_cost_prefill(machine, model, c, rows, (prompt - rows) / 2, &prefill);
-    // Only the last pass needs the head.
-    double head = (passes - 1) * prefill.stages[STK_STAGE_HEAD].seconds;
-    return passes * prefill.seconds - head +
-           stk_cost_taking_s(model, c->worker_count, c->batch_rows);
+    stk_plan_cost prompt;
+    stk_cost_passes(machine, model, c, prompt_of(wishes), 0, false, &prompt);
+    return prompt.seconds;
 }
 
 static double decode_seconds(const stk_plan_machine *machine, const stk_plan_model *model,
@@ -327,14 +320,14 @@ static void fill_memory(const search *s, stk_plan *p)
 
 // Ranks are equal machines whose memory was counted before, layers take equal times, and the last
 // rank has the head, too.
-static void share_layers(const stk_plan_machine *machine, const stk_plan_model *m, stk_plan *p)
+static stk_status share_layers(const stk_plan_machine *machine, const stk_plan_model *m,
+                               stk_plan *p)
 {
     stk_split_layer layers[LAYERS_MAX] = {0};
     stk_split_rank ranks[STK_PLAN_RANKS_MAX];
     stk_split split = {.first = {0}};
     double head_s = p->decode.stages[STK_STAGE_HEAD].seconds,
            layers_s = p->decode.seconds - head_s - p->decode.stages[STK_STAGE_HOP].seconds;
-    p->rank_count = p->choices.rank_count > 1 ? p->choices.rank_count : 1;
     for (uint32_t i = 0; i < m->layer_count; i++)
         layers[i].overhead_s = layers_s / m->layer_count;
     for (uint32_t r = 0; r < p->rank_count; r++)
@@ -352,10 +345,9 @@ static void share_layers(const stk_plan_machine *machine, const stk_plan_model *
         .hop_bytes = (uint64_t)m->width * sizeof(float),
     };
     stk_status status = stk_split_plan(&problem, &split);
-    assert(status == STK_OK); // nothing that could not fit
-    (void)status;
-    for (uint32_t r = 0; r < p->rank_count; r++)
+    for (uint32_t r = 0; status == STK_OK && r < p->rank_count; r++)
         p->ranks[r] = (stk_plan_range){split.first[r], split.first[r + 1] - split.first[r]};
+    return status;
 }
 
 // The same choices on a machine with twice of one thing.
@@ -462,6 +454,7 @@ stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *
     stk_cost_prefill(machine, model, &s.best, rows, 0, &out->prefill);
     stk_cost_first(machine, model, &s.best, rows, &out->first);
     find_binding(&s, out);
-    share_layers(machine, model, out);
-    return STK_OK;
+    out->rank_count = s.best.rank_count > 1 ? s.best.rank_count : 1;
+    out->ranks[0] = (stk_plan_range){0, model->layer_count};
+    return out->rank_count > 1 ? share_layers(machine, model, out) : STK_OK;
 }

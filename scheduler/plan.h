@@ -1,7 +1,7 @@
 // scheduler/plan.h: from what a machine is and what a model needs to how to run it, and how fast
 // that should be.
 //
-// Pure: plain structs in, a plan out; no I/O, no clock, no memory but the caller's. The engine
+// Pure: plain structs in, a plan out; no I/O, no clock, nothing kept. The engine
 // fills in the sizes of a model, the command line what is known of a machine, so that invented
 // machines can be planned for like real ones. docs/scheduler.md explains the cost model.
 // Invariant: a plan fits every limit, and keeps every value the user gave.
@@ -214,8 +214,9 @@ typedef struct stk_plan {
     uint64_t least_bytes; // when it does not fit: what would
 } stk_plan;
 
-// STK_NO_MEMORY: even the least does not fit; out->least_bytes says what is needed and the rest is
-// not written. STK_INVALID: no node, no worker, speeds or sizes of zero, more ranks than layers.
+// STK_NO_MEMORY: even the least does not fit, out->least_bytes says what is needed; or the process
+// has none left. The rest counts for nothing then. STK_INVALID: no node, no worker, speeds or sizes
+// of zero, more ranks than layers.
 STK_CHECKED stk_status stk_plan_make(const stk_plan_machine *machine, const stk_plan_model *model,
                                      const stk_plan_wishes *wishes, stk_plan *out);
 

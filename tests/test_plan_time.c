@@ -18,7 +18,8 @@ static void time_is_that_of_the_passes(void **state)
     stk_plan_model o = plan_model_4b();
     stk_plan_machine m = plan_machine(1, 4, UINT64_C(16) << 30, 40);
     stk_plan_wishes wishes = plan_open_wishes();
-    o.session_row_bytes = o.session_worker_bytes = 0; // taking them is no pass
+    o.session_row_bytes = o.session_worker_bytes = 0; // taking them is no pass,
+    o.kv_position_bytes = 0;                          // nor are keys and values
     wishes.prompt_tokens = 32;
     wishes.new_tokens = 10;
     stk_plan plan;
@@ -28,6 +29,31 @@ static void time_is_that_of_the_passes(void **state)
     assert_true(plan.choices.batch_rows >= 32);
     double passes_s = plan.prefill.seconds + 10 * decode.seconds;
     assert_true(fabs(plan.seconds - passes_s) < 1e-9 * passes_s);
+}
+
+// Batches of a prompt cost what they cost one by one, the head once, and the rest after them.
+static void a_prompt_is_its_batches(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    const stk_plan_machine m = plan_machine(1, 4, UINT64_C(16) << 30, 40);
+    const stk_plan_choices c = {.worker_count = 4,
+                                .batch_rows = 64,
+                                .prompt_slots = UINT32_MAX,
+                                .decode_slots = UINT32_MAX};
+    o.session_row_bytes = o.session_worker_bytes = 0;
+    stk_plan_cost all, pass;
+    double sum = 0, bytes = 0;
+    stk_cost_prompt(&m, &o, &c, 64 * 5 + 30, 100, &all);
+    for (uint32_t at = 0; at < 64 * 5 + 30; at += 64) {
+        uint32_t rows = at < 64 * 5 ? 64 : 30;
+        stk_cost_prefill(&m, &o, &c, rows, 100 + at, &pass);
+        sum += pass.seconds - (rows == 64 ? pass.stages[STK_STAGE_HEAD].seconds : 0);
+        bytes += pass.stages[STK_STAGE_ATTEND].bytes;
+    }
+    assert_true(fabs(all.seconds - sum) < 1e-3 * sum);
+    assert_true(fabs(all.stages[STK_STAGE_ATTEND].bytes - bytes) < 1e-6 * bytes);
+    assert_int_equal(all.rows, 64 * 5 + 30);
 }
 
 // One read at a time leaves a disk idle while it looks for the next.
@@ -118,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(time_is_that_of_the_passes),
+        cmocka_unit_test(a_prompt_is_its_batches),
         cmocka_unit_test(kinds_of_weights_have_rates),
         cmocka_unit_test(resting_neurons_cost_what_kernels_do),
         cmocka_unit_test(reads_in_flight_hide_the_latency),
