@@ -111,7 +111,7 @@ static stk_status start_io(stk_expert_store *s, const stk_expert_store_options *
         .inflight_max = options->inflight_max ? options->inflight_max : INFLIGHT_DEFAULT,
         .fds = fds,
         .fd_count = count,
-        .source = {stk_store_next_read, stk_store_read_done, s},
+        .source = {stk_store_next_read, stk_store_read_done, stk_store_work, s},
         .log = s->log,
     };
     return stk_io_open(&io, &s->io);

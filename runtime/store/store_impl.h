@@ -34,7 +34,8 @@ typedef struct stk_piece {
     struct stk_load *load;
     stk_expert_slice slice; // of the GGUF's
     uint32_t in_flight;
-    bool sealed; // every read of it was handed out
+    bool sealed;  // every read of it was handed out
+    bool arrived; // its bytes wait to be packed or checked
     int fd;
     uint64_t from;         // file offset, aligned when direct
     uint64_t bytes;        // aligned likewise
@@ -130,9 +131,11 @@ stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel);
 void stk_store_count_busy(stk_expert_store *s); // before in_flight changes
 void stk_store_enqueue(stk_expert_store *s, uint32_t entry, stk_want urgency);
 void stk_store_unlink(stk_expert_store *s, uint32_t entry);
-// The I/O source.
-bool stk_store_next_read(void *store, stk_read *out);
+bool stk_store_next_read(void *store, stk_read *out); // the I/O source's
+
+// expert_arrive.c: the rest of the I/O source. Packs or checks a piece that has come.
 void stk_store_read_done(void *store, const stk_read *read, int error);
+bool stk_store_work(void *store);
 
 // expert_store.c: one staging buffer, an expert's three slices.
 uint64_t stk_store_staging_bytes(const stk_model *model);
