@@ -100,10 +100,13 @@ void stk_store_read_done(void *store, const stk_read *read, int error)
         load->sealed = true; // no more reads for it
         report(s, load, read, error);
     }
+    bool as_it_should_be = load->from_sidecar ? s->entries[load->entry].verified : piece->in_place;
     piece->arrived = --piece->in_flight == 0 && piece->sealed && load->error == 0 &&
-                     !(load->from_sidecar && s->entries[load->entry].verified);
+                     !as_it_should_be;
     if (!piece->arrived) // else its last read leaves when it has been worked on
         leave_load(s, load);
+    else if (s->sleepers > 0)
+        pthread_cond_signal(&s->arrived);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -133,24 +136,30 @@ static int settle_piece(const stk_expert_store *s, const stk_piece *p)
     return 0;
 }
 
+bool stk_store_settle(stk_expert_store *s)
+{
+    stk_piece *piece = choose_piece(s);
+    if (!piece)
+        return false;
+    stk_load *load = piece->load;
+    piece->arrived = false;
+    pthread_mutex_unlock(&s->lock);
+    uint64_t from_ns = stk_store_now_ns();
+    int error = settle_piece(s, piece);
+    uint64_t took_ns = stk_store_now_ns() - from_ns;
+    pthread_mutex_lock(&s->lock);
+    s->stats.pack_ns += load->from_sidecar ? 0 : took_ns;
+    s->entries[load->entry].verified |= load->from_sidecar && error == 0;
+    load->error = load->error ? load->error : error;
+    leave_load(s, load);
+    return true;
+}
+
 bool stk_store_work(void *store)
 {
     stk_expert_store *s = store;
     pthread_mutex_lock(&s->lock);
-    stk_piece *piece = choose_piece(s);
-    if (piece) {
-        stk_load *load = piece->load;
-        piece->arrived = false;
-        pthread_mutex_unlock(&s->lock);
-        uint64_t from_ns = stk_store_now_ns();
-        int error = settle_piece(s, piece);
-        uint64_t took_ns = stk_store_now_ns() - from_ns;
-        pthread_mutex_lock(&s->lock);
-        s->stats.pack_ns += load->from_sidecar ? 0 : took_ns;
-        load->error = load->error ? load->error : error;
-        s->entries[load->entry].verified |= load->from_sidecar && error == 0;
-        leave_load(s, load);
-    }
+    bool worked = stk_store_settle(s);
     pthread_mutex_unlock(&s->lock);
-    return piece != NULL;
+    return worked;
 }

@@ -118,19 +118,23 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
     static const stk_expert_slice order[] = {STK_SLICE_DOWN, STK_SLICE_GATE, STK_SLICE_UP};
     const stk_model *m = s->model;
     uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
+    uint8_t *staging = load->staging;
     if (load->from_sidecar) {
         plan_piece(s, load, stk_sidecar_fd(s->sidecar), stk_sidecar_offset(s->sidecar, index),
                    s->layouts[layer].slot_bytes, slot);
         return;
     }
-    uint8_t *to = load->staging;
     for (int i = 0; i < STK_SLICE_COUNT; i++) {
         const stk_gguf_tensor *t = stk_expert_slice_tensor(&m->layers[layer], order[i]);
         uint64_t bytes = t->size_bytes / m->expert_count;
         stk_piece *p = plan_piece(s, load, stk_model_file_fd(s->file, t->file_index),
-                                  t->offset_bytes + expert * bytes, bytes, to);
+                                  t->offset_bytes + expert * bytes, bytes, staging);
         p->slice = order[i];
-        to += (p->bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+        p->in_place = stk_store_in_place(s, layer, order[i]);
+        if (p->in_place)
+            p->to = slot + s->places[index].at[order[i]] - p->skip;
+        else
+            staging += (p->bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
     }
 }
 
@@ -153,6 +157,14 @@ static bool is_in_sidecar(const stk_expert_store *s, uint32_t index)
     return s->sidecar && stk_sidecar_has(s->sidecar, index);
 }
 
+static bool needs_staging(const stk_expert_store *s, uint32_t index)
+{
+    bool needs = false;
+    for (int i = 0; i < STK_SLICE_COUNT; i++)
+        needs |= !stk_store_in_place(s, index / s->model->expert_count, (stk_expert_slice)i);
+    return needs && !is_in_sidecar(s, index);
+}
+
 // The first expert of a queue, from `index` on, that has a slot to go to, and that slot;
 // UINT32_MAX: none, or no staging for it. An expert whose memory node is busy does not hold up
 // those of other nodes.
@@ -163,7 +175,7 @@ static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *sl
         uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
         if (busy_nodes & node)
             continue;
-        if (!is_in_sidecar(s, index) && !free_staging(s))
+        if (needs_staging(s, index) && !free_staging(s))
             return UINT32_MAX;
         *slot = take_slot(s, index);
         if (*slot != STK_NONE)
@@ -206,11 +218,10 @@ static stk_load *begin_load(stk_expert_store *s)
         s->slot_entry[slot] = index;
         e->wanted_late = false;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        bool from_sidecar = is_in_sidecar(s, index);
         *load = (stk_load){.busy = true,
                            .entry = index,
-                           .from_sidecar = from_sidecar,
-                           .staging = from_sidecar ? NULL : free_staging(s)};
+                           .from_sidecar = is_in_sidecar(s, index),
+                           .staging = needs_staging(s, index) ? free_staging(s) : NULL};
         plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
