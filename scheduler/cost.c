@@ -357,7 +357,7 @@ void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *mode
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      stk_plan_cost *out)
 {
-    stk_plan_cost pass, all = {.rows = tokens};
+    stk_plan_cost pass = {0}, all = {.rows = tokens};
     for (uint32_t at = 0, rows; at < tokens; at += rows) {
         rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;
         if (position + at == 0 && model->starts_empty)
