@@ -256,6 +256,10 @@ static void print_results(const stk_topo *topo)
     }
     print_rate("one row", &r->decode_rate);
     print_rate("many rows", &r->prefill_rate);
+    for (uint32_t i = 0; i < r->product_count; i++)
+        printf("  int8 %s: %.1f G multiply-adds/s of a core one row, %.1f many rows\n",
+               r->products[i].name, r->products[i].one_per_s * 1e-9,
+               r->products[i].many_per_s * 1e-9);
     for (uint32_t i = 0; i < r->disk_count; i++)
         print_measured_disk(&r->disks[i]);
 }
