@@ -1,11 +1,12 @@
-// What one forward pass costs: per stage the larger of bytes over bandwidth and operations over
-// rate, and fixed costs of its phases; reads of experts beside it. docs/scheduler.md.
+// What one forward pass costs: per stage bytes over bandwidth and operations over rate, which
+// overlap in part, and fixed costs of its phases; reads of experts beside it. docs/scheduler.md.
 #include "scheduler/cost_impl.h"
 
 #include <math.h>
 #include <string.h>
 
-// What the engine does and how well, measured (bench/2026-11-22-plan.md).
+// What the engine does and how well, measured (bench/2026-11-22-plan.md,
+// 2026-11-23-plan.md).
 enum {
     ROWS_PER_TAKE = 64,   // of a dense product
     EXPERT_PARTS = 4,     // workers share an expert so
@@ -21,11 +22,15 @@ enum {
 static const double DENSE_EFFICIENCY = 0.95;
 static const double FEW_EFFICIENCY = 0.35; // of reads in runs, when a few rows take turns
 static const double PACK_MOVES = 3; // laying out a byte: it is read, its place is read and written
-static const double ATTEND_EFFICIENCY = 0.60;
-// Of the integer rates of one row and of many: attention computes in floats.
-static const double ATTEND_ONE_SHARE = 0.27, ATTEND_MANY_SHARE = 0.14;
-// Of the rate of many rows from the cache: a prompt's activations come from farther away.
-static const double DENSE_RATE_SHARE = 0.65, EXPERT_RATE_SHARE = 0.57;
+// How well loading and multiplying overlap: seconds are (a^n + b^n)^(1/n), so 1 would be one after
+// the other and much more the longer of both. Long products, and those that go from place to place.
+static const double OVERLAP_LONG = 4, OVERLAP_SHORT = 2;
+// Attention computes in floats, of the integer rate of one row; and a head takes as long as if it
+// saw half a segment (cpu/cpu.h) more.
+static const double ATTEND_SHARE = 0.54, ATTEND_POSITIONS_MORE = 128;
+// What activations and results of many rows take to come and go, per multiply-add; it overlaps as
+// short products do. Dense products and experts.
+static const double MOVE_DENSE_S = 4.2e-12, MOVE_EXPERT_S = 5.2e-12;
 static const double TILE_WASTE_ROWS = 8;     // of a tile of rows that an expert does not fill
 static const double ROW_ELEMENT_S = 0.35e-9; // norms and sums: per element of a row touched
 static const double ROW_ELEMENTS = 6;        // times the width, and as often as experts used twice
@@ -74,34 +79,67 @@ static double core_rate(const stk_plan_machine *m, double alone, double together
     return fmax(alone, together) + others * (together - fmax(alone, together));
 }
 
-static double macs_per_s(const stk_plan_machine *m, double busy, double rows, double many_share)
+static const stk_plan_rate *rate_of(const stk_plan_machine *m, uint32_t kernel)
 {
-    // Unpacking a weight is paid once, multiplying per row.
-    double one = core_rate(m, m->decode_alone_macs_per_s, m->decode_macs_per_s, busy);
-    double many = core_rate(m, m->prefill_alone_macs_per_s, m->prefill_macs_per_s, busy) *
-                  many_share;
-    double per_mac = many >= one ? 1 / many + (1 / one - 1 / many) / (rows < 1 ? 1 : rows)
-                                 : 1 / one;
-    return 1 / per_mac;
+    for (uint32_t i = 0; i < m->rate_count; i++)
+        if (m->rates[i].kernel == kernel)
+            return &m->rates[i];
+    return NULL;
+}
+
+// What a and b seconds take that overlap so well: see above.
+static double together(double a, double b, double overlap)
+{
+    return pow(pow(a, overlap) + pow(b, overlap), 1 / overlap);
 }
 
 // What a stage does: per layer it is handed out in `pieces`, `rows` rows at a time.
 typedef struct work {
     double bytes, macs, pieces, rows;
-    double efficiency; // of the bandwidth
-    double many_share; // of the rate of many rows
-    bool in_runs;      // short ones; kernels load and multiply in turns then
+    double efficiency;       // of the bandwidth
+    bool in_runs;            // bytes come in short ones
+    double overlap;          // of loading and multiplying
+    double filled;           // of many rows' tiles; 0: all
+    double move_s;           // with many rows, of each multiply-add
+    const stk_plan_mix *mix; // of its weights; NULL: other than weights
 } work;
+
+// A multiply-add with one kind of weights, whose rates are given.
+static double kind_s(const work *w, double one_per_s, double many_per_s)
+{
+    double one_s = 1 / one_per_s, filled = w->filled > 0 ? w->filled : 1;
+    double many_s = together(1 / (many_per_s * filled), w->move_s, OVERLAP_SHORT);
+    // Unpacking a weight is paid once, multiplying per row.
+    return many_s < one_s ? many_s + (one_s - many_s) / (w->rows < 1 ? 1 : w->rows) : one_s;
+}
+
+// A multiply-add of one of so many busy cores.
+static double mac_s(const stk_plan_machine *m, const work *w, double busy)
+{
+    double one = core_rate(m, m->decode_alone_macs_per_s, m->decode_macs_per_s, busy);
+    double many = core_rate(m, m->prefill_alone_macs_per_s, m->prefill_macs_per_s, busy);
+    double sum = 0, shares = 0;
+    for (uint32_t i = 0; w->mix && i < w->mix->count; i++) {
+        const stk_plan_rate *r = rate_of(m, w->mix->kernel[i]);
+        if (!r)
+            continue;
+        // Alone they are as much faster as the machine's own kind is.
+        sum += w->mix->share[i] * kind_s(w, r->one_macs_per_s * one / m->decode_macs_per_s,
+                                         r->many_macs_per_s * many / m->prefill_macs_per_s);
+        shares += w->mix->share[i];
+    }
+    return shares < 1 ? sum + (1 - shares) * kind_s(w, one, many) : sum;
+}
 
 static void add(const stk_cost_pass *c, stk_stage stage, work w)
 {
     stk_plan_stage *s = &c->out->stages[stage];
     double busy = busy_workers(w.pieces, workers_of(c));
     double by_bytes = w.bytes / (bandwidth(c->machine, busy, w.in_runs) * w.efficiency);
-    double by_macs = w.macs / (busy * macs_per_s(c->machine, busy, w.rows, w.many_share));
+    double by_macs = w.macs / busy * mac_s(c->machine, &w, busy);
     s->bytes = w.bytes;
     s->macs = w.macs;
-    s->seconds = w.in_runs ? by_bytes + by_macs : fmax(by_bytes, by_macs);
+    s->seconds = together(by_bytes, by_macs, w.overlap);
     s->limit = by_bytes > by_macs ? STK_LIMIT_BANDWIDTH : STK_LIMIT_COMPUTE;
 }
 
@@ -123,15 +161,17 @@ static void add_dense(const stk_cost_pass *c, double position)
                .pieces = ((double)m->attention_rows + m->width) / (2 * ROWS_PER_TAKE),
                .rows = rows,
                .efficiency = DENSE_EFFICIENCY,
-               .many_share = DENSE_RATE_SHARE});
+               .move_s = MOVE_DENSE_S,
+               .overlap = OVERLAP_LONG,
+               .mix = &m->attention_mix});
+    double attended = seen + layers * ATTEND_POSITIONS_MORE;
     add(c, STK_STAGE_ATTEND,
-        (work){.bytes = here * seen * m->kv_position_bytes,
-               .macs = here * rows * seen * (double)m->attend_macs /
-                       (rows > 1 ? ATTEND_MANY_SHARE : ATTEND_ONE_SHARE),
+        (work){.bytes = here * attended * m->kv_position_bytes,
+               .macs = here * rows * attended * (double)m->attend_macs / ATTEND_SHARE,
                .pieces = 4 * workers_of(c),
-               .rows = rows,
-               .efficiency = ATTEND_EFFICIENCY,
-               .many_share = 1});
+               .rows = 1,
+               .efficiency = 1,
+               .overlap = OVERLAP_SHORT});
     double head = !c->choices->gpu_head;
     add(c, STK_STAGE_HEAD,
         (work){.bytes = head * (double)m->head_bytes,
@@ -139,7 +179,8 @@ static void add_dense(const stk_cost_pass *c, double position)
                .pieces = (double)m->head_macs / m->width / ROWS_PER_TAKE,
                .rows = 1,
                .efficiency = 1,
-               .many_share = 1});
+               .overlap = OVERLAP_LONG,
+               .mix = &m->head_mix});
     // Rows are handed out whole; workers meet after every phase.
     double elements = layers * m->width * (ROW_ELEMENTS + 2 * m->expert_used_count);
     stk_plan_stage *s = &c->out->stages[STK_STAGE_ROWS];
@@ -163,27 +204,38 @@ static void add_experts(const stk_cost_pass *c, double from, double to)
     double per_layer = touched / m->layer_count;
     double pieces = is_split ? per_layer * each * EXPERT_PARTS
                              : per_layer * ceil(each / EXPERT_TILE);
-    double active = each >= DENSE_ROWS_MIN && !is_split ? 1 : m->active_fraction;
-    // Of several rows each wakes neurons of its own.
-    double awake = active < 1 ? 1 - pow(1 - active, each < 1 ? 1 : each) : 1;
+    bool is_dense = each >= DENSE_ROWS_MIN && !is_split;
     double macs = (double)m->ffn_width * m->width;
     double filled = each / (each + TILE_WASTE_ROWS);
-    bool is_few = !is_split && active < 1;
+    bool is_few = !is_split && !is_dense;
     work gate = {.bytes = touched * (double)m->gate_bytes,
                  .macs = pairs * macs,
                  .pieces = pieces,
                  .rows = is_split ? 1 : fmin(each, EXPERT_TILE),
                  .efficiency = is_few ? FEW_EFFICIENCY : 1,
-                 .many_share = EXPERT_RATE_SHARE * (is_split ? 1 : filled),
-                 .in_runs = true};
+                 .filled = is_split ? 1 : filled,
+                 .move_s = MOVE_EXPERT_S,
+                 .in_runs = true,
+                 .overlap = OVERLAP_SHORT,
+                 .mix = &m->gate_mix};
     add(c, STK_STAGE_GATE, gate);
-    work inner = gate;
-    inner.rows = active < 1 ? 1 : gate.rows;
-    inner.macs = pairs * active * macs;
-    inner.bytes = touched * awake * (double)m->up_bytes;
-    add(c, STK_STAGE_UP, inner);
-    inner.bytes = touched * awake * (double)m->down_bytes;
-    add(c, STK_STAGE_DOWN, inner);
+    bool up_skips = !is_dense || m->up_skips;
+    bool down_skips = m->down_always_bytes < m->down_bytes && (!is_dense || m->down_skips);
+    // Of several rows each wakes neurons of its own.
+    double active = m->active_fraction, awake = 1 - pow(1 - active, each < 1 ? 1 : each);
+    work up = gate;
+    up.mix = &m->up_mix;
+    up.rows = up_skips ? 1 : gate.rows;
+    up.macs *= up_skips ? active : 1;
+    up.bytes = touched * (up_skips ? awake : 1) * (double)m->up_bytes;
+    add(c, STK_STAGE_UP, up);
+    work down = gate;
+    double always = (double)m->down_always_bytes;
+    down.mix = &m->down_mix;
+    down.rows = down_skips ? 1 : gate.rows;
+    down.macs *= down_skips ? active : 1;
+    down.bytes = touched * (always + (down_skips ? awake : 1) * ((double)m->down_bytes - always));
+    add(c, STK_STAGE_DOWN, down);
 }
 
 double stk_cost_disk_bytes_per_s(const stk_plan_machine *m, uint32_t inflight)
@@ -260,7 +312,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     // Misses come in bursts, so that disk and workers wait for each other in turns even where on
     // average each would keep up; reads begun further ahead even them out.
     double blend = is_decode ? BLEND_NONE + BLEND_GUESS * fmin(depth, 4) : 4;
-    double both = pow(pow(compute, blend) + pow(throughput, blend), 1 / blend);
+    double both = together(compute, throughput, blend);
     pass = pass > both ? pass : both;
     stk_plan_stage *s = &c->out->stages[STK_STAGE_DISK];
     s->bytes = bytes;
@@ -357,7 +409,7 @@ void stk_cost_prompt(const stk_plan_machine *machine, const stk_plan_model *mode
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      stk_plan_cost *out)
 {
-    stk_plan_cost pass, all = {.rows = tokens};
+    stk_plan_cost pass = {0}, all = {.rows = tokens};
     for (uint32_t at = 0, rows; at < tokens; at += rows) {
         rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;
         if (position + at == 0 && model->starts_empty)

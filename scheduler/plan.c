@@ -378,6 +378,10 @@ static double seconds_with(const search *s, stk_limit_kind twice)
     m.prefill_macs_per_s *= compute;
     m.decode_alone_macs_per_s *= compute;
     m.prefill_alone_macs_per_s *= compute;
+    for (uint32_t i = 0; i < m.rate_count; i++) {
+        m.rates[i].one_macs_per_s *= compute;
+        m.rates[i].many_macs_per_s *= compute;
+    }
     m.barrier_s /= twice == STK_LIMIT_BARRIERS ? 2 : 1;
     m.disk_bytes_per_s *= twice == STK_LIMIT_DISK ? 2 : 1;
     m.disk_latency_s /= twice == STK_LIMIT_DISK ? 2 : 1;
@@ -416,6 +420,9 @@ static bool is_valid(const stk_plan_machine *m, const stk_plan_model *o, const s
         is_good = m->nodes[i].read_bytes_per_s > 0 && m->nodes[i].one_bytes_per_s > 0 &&
                   m->nodes[i].runs_bytes_per_s > 0 && m->nodes[i].one_runs_bytes_per_s > 0;
     }
+    is_good &= m->rate_count <= STK_PLAN_RATES_MAX;
+    for (uint32_t i = 0; is_good && i < m->rate_count; i++)
+        is_good = m->rates[i].one_macs_per_s > 0 && m->rates[i].many_macs_per_s > 0;
     for (uint32_t g = 0; is_good && g < m->gpu_count; g++)
         is_good = m->gpus[g].read_bytes_per_s > 0 && m->gpus[g].operations_per_s > 0 &&
                   m->gpus[g].link_bytes_per_s > 0;

@@ -20,7 +20,24 @@ enum {
     STK_PLAN_RANKS_MAX = STK_SPLIT_RANKS_MAX,
     STK_PLAN_GUESS_MAX = 8,
     STK_PLAN_NAME_BYTES = 64,
+    STK_PLAN_RATES_MAX = 48,
+    STK_PLAN_MIX_MAX = 6,
 };
+
+// How fast a core multiplies with one kind of weights from its caches while the others do the same:
+// int8 multiply-adds per second.
+typedef struct stk_plan_rate {
+    uint32_t kernel; // the caller's word for the kind of weights and of product; not 0
+    double one_macs_per_s, many_macs_per_s; // one row at a time, many rows
+} stk_plan_rate;
+
+// What the weights of a product are, as shares of its multiply-adds. Kinds without a rate, and a
+// mix of nothing, are taken to be as fast as the machine's decode_ and prefill_macs_per_s.
+typedef struct stk_plan_mix {
+    uint32_t count;
+    uint32_t kernel[STK_PLAN_MIX_MAX];
+    double share[STK_PLAN_MIX_MAX]; // their sum is 1
+} stk_plan_mix;
 
 // A NUMA node. Speeds are what its own cores reach, or for memory without cores what others do.
 typedef struct stk_plan_node {
@@ -50,12 +67,14 @@ typedef struct stk_plan_machine {
     uint32_t worker_max;             // cores, or fewer where a CPU quota allows fewer
     uint64_t memory_available_bytes; // without pushing others out, cgroup included; 0: not known
     uint64_t memory_hard_bytes;      // nobody gets more: cgroup limit or all there is; 0: none
-    double decode_macs_per_s;        // of one core: int8 multiply-adds, one row at a time
-    double prefill_macs_per_s;       // the same, many rows
+    double decode_macs_per_s; // of one core: int8 multiply-adds, one row at a time, from its caches
+    double prefill_macs_per_s;                                // the same, many rows
     double decode_alone_macs_per_s, prefill_alone_macs_per_s; // while the others rest; 0: the same
-    double barrier_s;                                         // for all workers to meet
-    double disk_bytes_per_s;                                  // large random reads
-    double disk_latency_s;                                    // of one small read
+    stk_plan_rate rates[STK_PLAN_RATES_MAX];                  // of other kinds of weights
+    uint32_t rate_count;
+    double barrier_s;        // for all workers to meet
+    double disk_bytes_per_s; // large random reads
+    double disk_latency_s;   // of one small read
     stk_plan_gpu gpus[STK_PLAN_GPUS_MAX];
     uint32_t gpu_count;
     double link_bytes_per_s, link_latency_s; // between ranks
@@ -72,8 +91,12 @@ typedef struct stk_plan_model {
     uint64_t attend_macs;                      // of one query row and one position
     uint64_t gate_bytes, up_bytes, down_bytes; // of one expert, all neurons
     double active_fraction;                    // of neurons when decoding
-    uint64_t head_bytes, head_macs;            // of the model
-    uint64_t slot_bytes, read_bytes;           // of one expert: in memory; read from disk
+    uint64_t
+        down_always_bytes;     // of down_bytes, whichever neurons are active; all: it computes them
+    bool up_skips, down_skips; // inactive neurons of many rows, too
+    stk_plan_mix attention_mix, gate_mix, up_mix, down_mix, head_mix;
+    uint64_t head_bytes, head_macs;  // of the model
+    uint64_t slot_bytes, read_bytes; // of one expert: in memory; read from disk
     uint32_t slots_min;
     bool is_repacked;  // what is read is laid out anew, by the thread that reads
     bool starts_empty; // no record says which experts to load before the first prompt
@@ -137,7 +160,7 @@ const char *stk_stage_name(stk_stage stage);          // "projections", "gate"..
 // One stage of one forward pass, over all layers.
 typedef struct stk_plan_stage {
     double bytes, macs; // on the CPU
-    double seconds;     // max of both over their speeds, and fixed costs
+    double seconds;     // of both over their speeds, which overlap, and fixed costs
     stk_limit_kind limit;
 } stk_plan_stage;
 

@@ -46,10 +46,80 @@ static void reads_in_flight_hide_the_latency(void **state)
     assert_true(one.seconds > 2 * many.seconds);
 }
 
+static const stk_plan_choices two_workers = {
+    .worker_count = 2, .batch_rows = 256, .prompt_slots = UINT32_MAX, .decode_slots = UINT32_MAX};
+
+// Weights of another kind take as long as their kernels, in the stages that have them and in no
+// other; kinds that nobody measured are as fast as the machine's.
+static void kinds_of_weights_have_rates(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    stk_plan_machine m = plan_machine(1, 2, UINT64_C(16) << 30, 40);
+    stk_plan_cost plain[2], mixed[2];
+    for (int many = 0; many < 2; many++) {
+        m.rate_count = 0;
+        o.gate_mix = (stk_plan_mix){2, {7, 8}, {0.5, 0.5}};
+        if (many)
+            stk_cost_prefill(&m, &o, &two_workers, 256, 0, &plain[many]);
+        else
+            stk_cost_decode(&m, &o, &two_workers, 0, &plain[many]);
+        m.rates[0] = (stk_plan_rate){7, m.decode_macs_per_s / 100, m.prefill_macs_per_s / 100};
+        m.rates[1] = (stk_plan_rate){8, m.decode_macs_per_s, m.prefill_macs_per_s};
+        m.rate_count = 2;
+        if (many)
+            stk_cost_prefill(&m, &o, &two_workers, 256, 0, &mixed[many]);
+        else
+            stk_cost_decode(&m, &o, &two_workers, 0, &mixed[many]);
+        for (int i = 0; i < STK_STAGE_COUNT; i++) {
+            double ratio = mixed[many].stages[i].seconds / plain[many].stages[i].seconds;
+            if (i == STK_STAGE_GATE) // half of it a hundred times as slow, and memory beside it
+                assert_true(ratio > 20 && ratio < 50.6);
+            else
+                assert_false(ratio > 1 || ratio < 1);
+        }
+    }
+    o.gate_mix = (stk_plan_mix){1, {9}, {1}};
+    stk_cost_decode(&m, &o, &two_workers, 0, &mixed[0]);
+    assert_true(fabs(mixed[0].seconds - plain[0].seconds) < 1e-12);
+}
+
+// A `down` whose kernels read all of it costs so when decoding; an `up` without kernels for many
+// rows computes only active neurons in a prompt.
+static void resting_neurons_cost_what_kernels_do(void **state)
+{
+    (void)state;
+    stk_plan_model o = plan_model_4b();
+    const stk_plan_machine m = plan_machine(1, 2, UINT64_C(16) << 30, 40);
+    stk_plan_cost cost, whole;
+    stk_cost_decode(&m, &o, &two_workers, 0, &cost);
+    const stk_plan_stage *gate = &cost.stages[STK_STAGE_GATE], *up = &cost.stages[STK_STAGE_UP],
+                         *down = &cost.stages[STK_STAGE_DOWN];
+    assert_true(fabs(up->bytes / gate->bytes - o.active_fraction) < 1e-9);
+    assert_true(fabs(down->macs / gate->macs - o.active_fraction) < 1e-9);
+    o.down_always_bytes = o.down_bytes / 8;
+    stk_cost_decode(&m, &o, &two_workers, 0, &whole);
+    assert_true(fabs(whole.stages[STK_STAGE_DOWN].bytes / gate->bytes -
+                     (0.125 + 0.875 * o.active_fraction)) < 1e-6);
+    o.down_always_bytes = o.down_bytes;
+    stk_cost_decode(&m, &o, &two_workers, 0, &whole);
+    assert_true(fabs(whole.stages[STK_STAGE_DOWN].bytes / gate->bytes - 1) < 1e-9);
+    assert_true(fabs(whole.stages[STK_STAGE_DOWN].macs / gate->macs - 1) < 1e-9);
+    stk_cost_prefill(&m, &o, &two_workers, 256, 0, &whole);
+    assert_true(fabs(whole.stages[STK_STAGE_UP].macs / whole.stages[STK_STAGE_GATE].macs - 1) <
+                1e-9);
+    o.up_skips = true;
+    stk_cost_prefill(&m, &o, &two_workers, 256, 0, &cost);
+    assert_true(fabs(up->macs / gate->macs - o.active_fraction) < 1e-9);
+    assert_true(fabs(down->macs / gate->macs - 1) < 1e-9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(time_is_that_of_the_passes),
+        cmocka_unit_test(kinds_of_weights_have_rates),
+        cmocka_unit_test(resting_neurons_cost_what_kernels_do),
         cmocka_unit_test(reads_in_flight_hide_the_latency),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,9 @@ static void memory_and_work(void **state)
     }
     uint64_t calls[512] = {0};
     stk_probe_rate rate;
-    assert_int_equal(stk_probe_work_rate(m, work, calls, 2, NULL, &rate), STK_OK);
+    const stk_probe_work_options worked = {
+        .work = work, .user = calls, .runs = 2, .milliseconds = 5};
+    assert_int_equal(stk_probe_work_rate(m, &worked, NULL, &rate), STK_OK);
     assert_int_equal(rate.thread_count, stk_machine_worker_count(m));
     assert_true(rate.all_per_s > 0 && rate.one_thread_per_s > 0);
     for (uint32_t i = 0; i < rate.thread_count; i++)
@@ -104,7 +106,8 @@ static void other_machines_are_refused(void **state)
     uint32_t count;
     const stk_probe_memory_options options = {0};
     assert_int_equal(stk_probe_memory(m, &options, NULL, &read, 1, &count), STK_INVALID);
-    assert_int_equal(stk_probe_work_rate(m, work, NULL, 0, NULL, &rate), STK_INVALID);
+    const stk_probe_work_options worked = {.work = work};
+    assert_int_equal(stk_probe_work_rate(m, &worked, NULL, &rate), STK_INVALID);
     stk_machine_close(&m);
 }
 

@@ -75,6 +75,9 @@ static stk_probe_results sample(void)
     stk_probe_disk d = disk("sda", 1);
     stk_probe_results_add_disk(&r, &d, 100);
     assert_true(stk_probe_results_use_disk(&r, &d.device, 3e9, 150));
+    const stk_known_product up = {7, "up Q4_K", 3e10, 9e10}, down = {8, "down Q6_K", 2e10, 8e10};
+    stk_probe_results_add_product(&r, &up);
+    stk_probe_results_add_product(&r, &down);
     const stk_probe_gpu gpu = {"Example GPU", "driver 1", "0000:01:00.0", 12000, 11000, 400000};
     stk_probe_results_add_gpu(&r, &gpu);
     return r;
@@ -93,6 +96,12 @@ static void round_trip(void **state)
     assert_int_equal(got.read_count, 1);
     assert_memory_equal(got.reads, r.reads, sizeof *r.reads);
     assert_true(got.decode_rate.all_per_s == 5e10 && got.prefill_rate.one_thread_per_s == 6e10);
+    assert_int_equal(got.product_count, 2);
+    const stk_known_product *product = stk_probe_results_product(&got, 8);
+    assert_non_null(product);
+    assert_string_equal(product->name, "down Q6_K");
+    assert_true(product->one_per_s == 2e10 && product->many_per_s == 8e10);
+    assert_null(stk_probe_results_product(&got, 9));
     const stk_known_disk *known = stk_probe_results_disk(&got, &r.disks[0].probe.device);
     assert_non_null(known);
     const stk_probe_disk *d = &known->probe;
@@ -151,6 +160,24 @@ static void disks_are_bounded(void **state)
 static bool is_near(double value, double want)
 {
     return value > 0.999 * want && value < 1.001 * want;
+}
+
+// Of two measurements the better counts, each figure by itself; there is room for so many.
+static void products_are_bounded(void **state)
+{
+    (void)state;
+    stk_probe_results r = {0};
+    for (uint32_t i = 0; i < STK_PRODUCTS_MAX + 3; i++) {
+        const stk_known_product p = {i + 1, "up", 10, 20};
+        stk_probe_results_add_product(&r, &p);
+    }
+    assert_int_equal(r.product_count, STK_PRODUCTS_MAX);
+    assert_null(stk_probe_results_product(&r, STK_PRODUCTS_MAX + 1));
+    const stk_known_product again = {2, "up", 11, 19};
+    stk_probe_results_add_product(&r, &again);
+    const stk_known_product *known = stk_probe_results_product(&r, 2);
+    assert_true(is_near(known->one_per_s, 11) && is_near(known->many_per_s, 20));
+    assert_int_equal(r.product_count, STK_PRODUCTS_MAX);
 }
 
 // What runs got counts beside the probe, the newer the more, and stays when the disk is probed
@@ -232,7 +259,12 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 5", "\"version\": 1"},
+        {"\"version\": 6", "\"version\": 5"},
+        {"\"code\": 7", "\"code\": 0"},
+        {"\"one_row_per_s\": 2e10", "\"one_row_per_s\": 0.0"},
+        {"\"many_rows_per_s\": 9e10", "\"many_rows_per_s\": null"},
+        {"\"name\": \"up Q4_K\"", "\"name\": 3"},
+        {"\"products\"", "\"product\""},
         {"\"from_node\": 0", "\"from_node\": 9"},
         {"\"to_node\": 0", "\"to_node\": -1"},
         {"\"read_mib_s\": 20000", "\"read_mib_s\": 2e4"},
@@ -325,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(round_trip),
         TEST(disks_are_bounded),
+        TEST(products_are_bounded),
         TEST(runs_are_remembered),
         TEST(only_waiting_runs_count),
         TEST(damage_is_ignored),

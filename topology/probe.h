@@ -44,11 +44,19 @@ typedef struct stk_probe_rate {
     double one_thread_per_s; // of one thread while the others rest
 } stk_probe_rate;
 
-// Runs `work` on worker_count = stk_machine_worker_count() bound threads, `runs` times (0: 5) for
-// some 60 ms, and as often on one. STK_INVALID: not this machine; STK_NO_MEMORY: no threads.
-STK_CHECKED stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work,
-                                           void *user, uint32_t runs, const stk_log *log,
-                                           stk_probe_rate *out);
+typedef struct stk_probe_work_options {
+    stk_probe_work work;
+    void *user;
+    uint32_t runs;         // 0: 5
+    uint32_t milliseconds; // of each; 0: 60, in which clocks settle under wide vectors
+    bool skips_one;        // one_thread_per_s is all_per_s over thread_count then
+} stk_probe_work_options;
+
+// Runs `work` on worker_count = stk_machine_worker_count() bound threads, and as often on one.
+// STK_INVALID: not this machine; STK_NO_MEMORY: no threads.
+STK_CHECKED stk_status stk_probe_work_rate(const stk_machine *machine,
+                                           const stk_probe_work_options *options,
+                                           const stk_log *log, stk_probe_rate *out);
 
 typedef struct stk_probe_disk_options {
     const char *path;          // a large file to read, or a folder (or small file) beside which a

@@ -6,14 +6,14 @@
 #include "topology/clock.h"
 #include <stdatomic.h>
 
-enum { RUNS = 5 };
-static const uint64_t RUN_NS = 60000000; // long enough for clocks to settle under wide vectors
+enum { RUNS = 5, RUN_MS = 60 };
 
 typedef struct rate {
     const stk_machine *machine;
     stk_probe_work work;
     void *user;
     uint32_t active, runs;
+    uint64_t run_ns;
     atomic_ullong done; // operations of the current run
 } rate;
 
@@ -27,7 +27,7 @@ static void run_job(stk_worker *worker, void *argument)
 {
     rate *r = argument;
     uint64_t begin_ns = stk_clock_ns(), done = 0, now_ns = begin_ns;
-    while (worker->index < r->active && now_ns - begin_ns < RUN_NS) {
+    while (worker->index < r->active && now_ns - begin_ns < r->run_ns) {
         done += r->work(r->user, worker->index);
         now_ns = stk_clock_ns();
     }
@@ -51,8 +51,8 @@ static double measure(stk_team *team, rate *r, uint32_t active)
     return best;
 }
 
-stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work, void *user,
-                               uint32_t runs, const stk_log *log, stk_probe_rate *out)
+stk_status stk_probe_work_rate(const stk_machine *machine, const stk_probe_work_options *o,
+                               const stk_log *log, stk_probe_rate *out)
 {
     if (!stk_machine_is_this(machine))
         return stk_fail(log, STK_INVALID, "only this machine's processors can be measured");
@@ -63,11 +63,16 @@ stk_status stk_probe_work_rate(const stk_machine *machine, stk_probe_work work, 
     stk_binding binding = stk_binding_save();
     stk_status status = stk_team_open(&options, &team);
     if (status == STK_OK) {
-        rate r = {.machine = machine, .work = work, .user = user, .runs = runs ? runs : RUNS};
+        rate r = {.machine = machine,
+                  .work = o->work,
+                  .user = o->user,
+                  .runs = o->runs ? o->runs : RUNS,
+                  .run_ns = UINT64_C(1000000) * (o->milliseconds ? o->milliseconds : RUN_MS)};
         stk_team_run(team, bind_job, &r);
         out->thread_count = count;
         out->all_per_s = measure(team, &r, count);
-        out->one_thread_per_s = count == 1 ? out->all_per_s : measure(team, &r, 1);
+        out->one_thread_per_s = count == 1 || o->skips_one ? out->all_per_s / count
+                                                           : measure(team, &r, 1);
         stk_team_close(&team);
     }
     stk_binding_restore(&binding);

@@ -68,8 +68,18 @@ static void add_node(const stk_machine *machine, const stk_memory_node *node, ui
     n->one_runs_bytes_per_s = n->one_bytes_per_s * fmin(one_runs_share, 1);
 }
 
-void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
-                       const stk_known_disk *disk, int64_t now, stk_plan_facts *out)
+static void add_rates(const stk_probe_results *results, stk_plan_machine *m)
+{
+    m->rate_count = results->product_count;
+    for (uint32_t i = 0; i < m->rate_count; i++) {
+        const stk_known_product *p = &results->products[i];
+        m->rates[i] = (stk_plan_rate){p->code, p->one_per_s, p->many_per_s};
+    }
+}
+
+// results NULL or empty, disk NULL: speeds are assumed. now: seconds since 1970.
+static void facts_of(const stk_machine *machine, const stk_probe_results *results,
+                     const stk_known_disk *disk, int64_t now, stk_plan_facts *out)
 {
     uint32_t count;
     const stk_memory_node *nodes = stk_machine_nodes(machine, &count);
@@ -98,6 +108,7 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
         m->decode_alone_macs_per_s = results->decode_rate.one_thread_per_s;
         m->prefill_alone_macs_per_s = results->prefill_rate.one_thread_per_s;
         out->measured_at = results->measured_at;
+        add_rates(results, m);
     }
     m->barrier_s = BARRIER_S + BARRIER_WORKER_S * m->worker_max;
     m->disk_bytes_per_s = ASSUMED_DISK_BYTES_PER_S;
@@ -110,8 +121,9 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
     }
 }
 
-void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
-                            const stk_probe_gpu *measured)
+// With the speeds that were measured, or (NULL) those usual for its kind.
+static void add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
+                    const stk_probe_gpu *measured)
 {
     stk_plan_machine *m = &facts->machine;
     if (m->gpu_count == STK_PLAN_GPUS_MAX || !info->usable)
@@ -155,7 +167,7 @@ static void add_gpus(const stk_plan_facts_options *o, const stk_log *log,
         }
         if (o->measures || o->is_refreshed)
             stk_probe_run_gpu(d, index, o->is_refreshed, log, results, is_new);
-        stk_plan_facts_add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));
+        add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));
     }
     free(infos);
 }
@@ -168,6 +180,15 @@ static const char *read_path(const char *model_path, char path[PATH_BYTES])
     return is_packed ? path : model_path;
 }
 
+static bool misses_product(const stk_probe_results *results, const stk_product *products,
+                           uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!stk_probe_knows(results, &products[i]))
+            return true;
+    return false;
+}
+
 // What was measured of this machine, and measures the rest if asked.
 static stk_status measure(const stk_plan_facts_options *o, const stk_machine *machine,
                           const stk_log *log, stk_plan_facts *out)
@@ -175,24 +196,29 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
     stk_probe_results results = {0};
     stk_block_device device;
     char path[PATH_BYTES];
+    stk_product products[STK_PRODUCTS_MAX];
     bool is_new = false;
     stk_status status = stk_block_device_of_path(o->path, log, &device);
     if (status != STK_OK)
         return status;
     char *cache = stk_probe_cache_path();
     bool is_known = cache && stk_probe_cache_load(cache, machine, log, &results);
+    uint32_t product_count = o->measures ? stk_products_of_file(o->path, products) : 0;
     bool is_missing = results.read_count == 0 ||
+                      misses_product(&results, products, product_count) ||
                       (device.kind != STK_BLOCK_NONE && !stk_probe_results_disk(&results, &device));
     if (o->is_refreshed || (o->measures && (!is_known || is_missing))) {
         stk_warn(log, "measuring this machine, a few seconds%s",
                  o->is_refreshed ? "" : "; it is remembered (stoker topo --probe takes longer)");
-        const stk_probe_run_options run = {
-            .path = read_path(o->path, path), .is_quick = true, .is_refreshed = o->is_refreshed};
+        const stk_probe_run_options run = {.path = read_path(o->path, path),
+                                           .is_quick = true,
+                                           .is_refreshed = o->is_refreshed,
+                                           .products = products,
+                                           .product_count = product_count};
         status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
     }
     if (status == STK_OK)
-        stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), time(NULL),
-                          out);
+        facts_of(machine, &results, stk_probe_results_disk(&results, &device), time(NULL), out);
     if (status == STK_OK && o->device && strcmp(o->device, "cpu") != 0)
         add_gpus(o, log, &results, &is_new, out);
     if (status == STK_OK && is_new && cache)
@@ -213,7 +239,7 @@ stk_status stk_plan_facts_find(const stk_plan_facts_options *o, const stk_log *l
     if (stk_machine_is_this(machine))
         status = measure(o, machine, log, out);
     else
-        stk_plan_facts_of(machine, NULL, NULL, 0, out);
+        facts_of(machine, NULL, NULL, 0, out);
     stk_machine_close(&machine);
     return status;
 }

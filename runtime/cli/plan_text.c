@@ -67,6 +67,25 @@ static void print_disk_source(const stk_plan_facts *f)
     puts(")");
 }
 
+// Of the model's own products.
+static void print_rate(const stk_plan_model *m, const stk_plan_rate *rate)
+{
+    const struct {
+        const char *what;
+        const stk_plan_mix *mix;
+    } all[] = {{"attention", &m->attention_mix},
+               {"gate", &m->gate_mix},
+               {"up", &m->up_mix},
+               {"down", &m->down_mix},
+               {"head", &m->head_mix}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (uint32_t k = 0; k < all[i].mix->count; k++)
+            if (all[i].mix->kernel[k] == rate->kernel)
+                printf("           %.1f one row, %.1f many: %.0f %% of %s\n",
+                       rate->one_macs_per_s / 1e9, rate->many_macs_per_s / 1e9,
+                       100 * all[i].mix->share[k], all[i].what);
+}
+
 static void print_machine(const stk_plan_shown *s, bool explains)
 {
     const stk_plan_machine *m = &s->facts->machine;
@@ -92,6 +111,8 @@ static void print_machine(const stk_plan_shown *s, bool explains)
                m->nodes[i].runs_bytes_per_s / 1e9, m->nodes[i].one_runs_bytes_per_s / 1e9, when);
     printf("  core     %.1f G int8 multiply-adds/s one row, %.1f many (%s)\n",
            m->decode_macs_per_s / 1e9, m->prefill_macs_per_s / 1e9, when);
+    for (uint32_t i = 0; i < m->rate_count; i++)
+        print_rate(s->model, &m->rates[i]);
     printf("  disk     %.2f GB/s, %.0f us (", m->disk_bytes_per_s / 1e9, m->disk_latency_s * 1e6);
     print_disk_source(s->facts);
     for (uint32_t g = 0; g < m->gpu_count; g++)

@@ -7,6 +7,7 @@
 #ifndef STK_CLI_PROBE_CACHE_H
 #define STK_CLI_PROBE_CACHE_H
 
+#include "engine/product.h"
 #include "topology/probe.h"
 
 enum { STK_PROBE_DISKS_MAX = 8, STK_PROBE_GPUS_MAX = 8, STK_PROBE_NAME_BYTES = 256 };
@@ -27,12 +28,21 @@ typedef struct stk_known_disk {
     int64_t run_at;         // the last
 } stk_known_disk;
 
+// How fast kernels compute one of a model's products, all cores at once (engine/product.h).
+typedef struct stk_known_product {
+    uint32_t code;
+    char name[STK_PRODUCT_NAME_BYTES]; // for people
+    double one_per_s, many_per_s;      // int8 multiply-adds of a core; one row, many rows at a time
+} stk_known_product;
+
 typedef struct stk_probe_results {
-    int64_t measured_at;         // seconds since 1970; 0: nothing but disks
-    stk_probe_read *reads;       // [read_count], allocated
-    uint32_t read_count;         // 0: memory and processors were not measured
-    stk_probe_rate decode_rate;  // int8 multiply-adds, one row at a time
-    stk_probe_rate prefill_rate; // many rows at a time
+    int64_t measured_at;                          // seconds since 1970; 0: nothing but disks
+    stk_probe_read *reads;                        // [read_count], allocated
+    uint32_t read_count;                          // 0: memory and processors were not measured
+    stk_probe_rate decode_rate;                   // int8 multiply-adds, one row at a time
+    stk_probe_rate prefill_rate;                  // many rows at a time
+    stk_known_product products[STK_PRODUCTS_MAX]; // other than dense ones of Q4_0
+    uint32_t product_count;
     stk_known_disk disks[STK_PROBE_DISKS_MAX];
     uint32_t disk_count;
     stk_probe_gpu gpus[STK_PROBE_GPUS_MAX];
@@ -52,6 +62,11 @@ bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_devi
                                 double bytes_per_s, int64_t at);
 // Bytes per second to plan with, of probe and runs.
 double stk_known_disk_bytes_per_s(const stk_known_disk *disk, int64_t now);
+
+// Likewise a product.
+const stk_known_product *stk_probe_results_product(const stk_probe_results *results, uint32_t code);
+// Adds a product, or keeps the better rates of both.
+void stk_probe_results_add_product(stk_probe_results *results, const stk_known_product *product);
 
 // Likewise a GPU.
 const stk_probe_gpu *stk_probe_results_gpu(const stk_probe_results *results, const char *name,

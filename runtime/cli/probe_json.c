@@ -31,6 +31,12 @@ static json_t *rate_to_json(const stk_probe_rate *r)
                      r->all_per_s, "one_thread_per_s", r->one_thread_per_s);
 }
 
+static json_t *product_to_json(const stk_known_product *p)
+{
+    return json_pack("{s:s, s:I, s:f, s:f}", "name", p->name, "code", (json_int_t)p->code,
+                     "one_row_per_s", p->one_per_s, "many_rows_per_s", p->many_per_s);
+}
+
 static json_t *disk_to_json(const stk_known_disk *known)
 {
     const stk_probe_disk *d = &known->probe;
@@ -54,17 +60,20 @@ static json_t *gpu_to_json(const stk_probe_gpu *g)
 
 json_t *stk_probe_to_json(const stk_probe_results *results)
 {
-    json_t *reads = json_array(), *disks = json_array(), *gpus = json_array();
+    json_t *reads = json_array(), *disks = json_array(), *gpus = json_array(),
+           *products = json_array();
     for (uint32_t i = 0; i < results->read_count; i++)
         json_array_append_new(reads, read_to_json(&results->reads[i]));
+    for (uint32_t i = 0; i < results->product_count; i++)
+        json_array_append_new(products, product_to_json(&results->products[i]));
     for (uint32_t i = 0; i < results->disk_count; i++)
         json_array_append_new(disks, disk_to_json(&results->disks[i]));
     for (uint32_t i = 0; i < results->gpu_count; i++)
         json_array_append_new(gpus, gpu_to_json(&results->gpus[i]));
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "measured_at",
-                     (json_int_t)results->measured_at, "reads", reads, "int8_one_row",
-                     rate_to_json(&results->decode_rate), "int8_many_rows",
-                     rate_to_json(&results->prefill_rate), "disks", disks, "gpus", gpus);
+    return json_pack(
+        "{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "measured_at", (json_int_t)results->measured_at,
+        "reads", reads, "int8_one_row", rate_to_json(&results->decode_rate), "int8_many_rows",
+        rate_to_json(&results->prefill_rate), "products", products, "disks", disks, "gpus", gpus);
 }
 
 // --- back, trusting nothing
@@ -119,6 +128,14 @@ static bool take_text(const json_t *object, const char *key, size_t size, char *
     return true;
 }
 
+static bool take_product(const json_t *json, stk_known_product *out)
+{
+    return take_text(json, "name", sizeof out->name, out->name) &&
+           take_u32(json, "code", UINT32_MAX, &out->code) && out->code != 0 &&
+           take_real(json, "one_row_per_s", &out->one_per_s) && out->one_per_s > 0 &&
+           take_real(json, "many_rows_per_s", &out->many_per_s) && out->many_per_s > 0;
+}
+
 static bool take_time(const json_t *object, const char *key, int64_t *out)
 {
     uint64_t seconds;
@@ -160,9 +177,11 @@ static bool take_gpu(const json_t *json, stk_probe_gpu *out)
 static bool take_all(json_t *json, uint32_t node_count, stk_probe_results *out)
 {
     const json_t *reads = json_object_get(json, "reads"), *disks = json_object_get(json, "disks"),
-                 *gpus = json_object_get(json, "gpus");
+                 *gpus = json_object_get(json, "gpus"),
+                 *products = json_object_get(json, "products");
     uint64_t measured_at;
     if (!json_is_array(reads) || !json_is_array(disks) || !json_is_array(gpus) ||
+        !json_is_array(products) || json_array_size(products) > STK_PRODUCTS_MAX ||
         json_array_size(gpus) > STK_PROBE_GPUS_MAX ||
         json_array_size(reads) > (size_t)node_count * node_count ||
         json_array_size(disks) > STK_PROBE_DISKS_MAX ||
@@ -177,6 +196,10 @@ static bool take_all(json_t *json, uint32_t node_count, stk_probe_results *out)
     for (; out->read_count < json_array_size(reads); out->read_count++)
         if (!take_read(json_array_get(reads, out->read_count), node_count,
                        &out->reads[out->read_count]))
+            return false;
+    for (; out->product_count < json_array_size(products); out->product_count++)
+        if (!take_product(json_array_get(products, out->product_count),
+                          &out->products[out->product_count]))
             return false;
     for (; out->disk_count < json_array_size(disks); out->disk_count++)
         if (!take_disk(json_array_get(disks, out->disk_count), &out->disks[out->disk_count]))

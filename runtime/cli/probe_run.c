@@ -3,48 +3,58 @@
 #include "engine/kernel_rate.h"
 #include "vulkan/probe.h"
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 // Reading 512 MiB in turns is as slow as reading 2 GiB, even below a last-level cache of 480 MiB
 // (bench/2026-11-22-plan.md).
-enum { PREFILL_ROWS = 32, QUICK_RUNS = 2, QUICK_DISK_MS = 250 };
+enum { PREFILL_ROWS = STK_KERNEL_RATE_ROWS_MAX, QUICK_RUNS = 2, QUICK_DISK_MS = 250 };
+// Of each run: cores get used to wide vectors before their products are measured.
+enum { QUICK_CORE_MS = 40, QUICK_PRODUCT_MS = 12 };
 static const uint64_t QUICK_BUFFER_BYTES = 512 << 20, QUICK_FILE_BYTES = 64 << 20;
 static const uint64_t DISK_MEMORY_BYTES = 128 << 20;
 
-static stk_status probe_rate(const stk_machine *machine, uint32_t rows, bool is_quick,
-                             const stk_log *log, stk_probe_rate *out)
+// product NULL: the one all machines are told by, of one thread, too.
+static stk_status probe_rate(const stk_machine *machine, const stk_product *product, uint32_t rows,
+                             bool is_quick, const stk_log *log, stk_probe_rate *out)
 {
-    const stk_kernel_rate_options options = {.row_count = rows,
-                                             .worker_count = stk_machine_worker_count(machine)};
+    const stk_kernel_rate_options options = {
+        .product = product, .row_count = rows, .worker_count = stk_machine_worker_count(machine)};
     stk_kernel_rate *rate;
     stk_status status = stk_kernel_rate_open(&options, log, &rate);
     if (status != STK_OK)
         return status;
-    status = stk_probe_work_rate(machine, stk_kernel_rate_run, rate, is_quick ? QUICK_RUNS : 0, log,
-                                 out);
+    const stk_probe_work_options work = {
+        .work = stk_kernel_rate_run,
+        .user = rate,
+        .runs = is_quick ? QUICK_RUNS : 0,
+        .milliseconds = !is_quick ? 0
+                        : product ? QUICK_PRODUCT_MS
+                                  : QUICK_CORE_MS,
+        .skips_one = product != NULL,
+    };
+    status = stk_probe_work_rate(machine, &work, log, out);
     stk_kernel_rate_close(&rate);
     return status;
 }
 
-// What disturbs the cores only makes them slower, and often for as long as one measurement takes:
-// of two with the disk's between them the better one counts.
 static void take_better(stk_probe_rate *kept, const stk_probe_rate *other)
 {
-    if (other->all_per_s > kept->all_per_s)
-        kept->all_per_s = other->all_per_s;
-    if (other->one_thread_per_s > kept->one_thread_per_s)
-        kept->one_thread_per_s = other->one_thread_per_s;
+    kept->thread_count = other->thread_count;
+    kept->all_per_s = fmax(kept->all_per_s, other->all_per_s);
+    kept->one_thread_per_s = fmax(kept->one_thread_per_s, other->one_thread_per_s);
 }
 
-static stk_status probe_cores_again(const stk_machine *machine, bool is_quick, const stk_log *log,
-                                    stk_probe_results *results)
+// The better of what is in *results and what is measured now.
+static stk_status probe_cores(const stk_machine *machine, bool is_quick, const stk_log *log,
+                              stk_probe_results *results)
 {
     stk_probe_rate one, many;
-    stk_status status = probe_rate(machine, 1, is_quick, log, &one);
+    stk_status status = probe_rate(machine, NULL, 1, is_quick, log, &one);
     if (status == STK_OK)
-        status = probe_rate(machine, PREFILL_ROWS, is_quick, log, &many);
+        status = probe_rate(machine, NULL, PREFILL_ROWS, is_quick, log, &many);
     if (status != STK_OK)
         return status;
     take_better(&results->decode_rate, &one);
@@ -52,8 +62,35 @@ static stk_status probe_cores_again(const stk_machine *machine, bool is_quick, c
     return STK_OK;
 }
 
-static stk_status probe_memory_and_cores(const stk_machine *machine, bool is_quick,
-                                         const stk_log *log, stk_probe_results *results)
+static bool is_cores_own(const stk_product *p)
+{
+    return p->kind == STK_PRODUCT_DENSE && p->type == &stk_type_q4_0;
+}
+
+bool stk_probe_knows(const stk_probe_results *results, const stk_product *p)
+{
+    return is_cores_own(p) || stk_probe_results_product(results, stk_product_code(p)) != NULL;
+}
+
+static stk_status probe_product(const stk_product *product, const stk_machine *machine,
+                                bool is_quick, const stk_log *log, stk_probe_results *results)
+{
+    stk_probe_rate one, many;
+    stk_status status = probe_rate(machine, product, 1, is_quick, log, &one);
+    if (status == STK_OK)
+        status = probe_rate(machine, product, PREFILL_ROWS, is_quick, log, &many);
+    if (status != STK_OK)
+        return status;
+    stk_known_product known = {.code = stk_product_code(product),
+                               .one_per_s = one.one_thread_per_s,
+                               .many_per_s = many.one_thread_per_s};
+    stk_product_name(product, known.name);
+    stk_probe_results_add_product(results, &known);
+    return STK_OK;
+}
+
+static stk_status probe_memory(const stk_machine *machine, bool is_quick, const stk_log *log,
+                               stk_probe_results *results)
 {
     uint32_t nodes;
     stk_machine_nodes(machine, &nodes);
@@ -66,10 +103,6 @@ static stk_status probe_memory_and_cores(const stk_machine *machine, bool is_qui
                                               .runs = is_quick ? QUICK_RUNS : 0};
     stk_status status = stk_probe_memory(machine, &options, log, results->reads, nodes * nodes,
                                          &results->read_count);
-    if (status == STK_OK)
-        status = probe_rate(machine, 1, is_quick, log, &results->decode_rate);
-    if (status == STK_OK)
-        status = probe_rate(machine, PREFILL_ROWS, is_quick, log, &results->prefill_rate);
     results->measured_at = time(NULL);
     return status;
 }
@@ -98,6 +131,19 @@ static stk_status probe_disk(const stk_probe_run_options *o, const stk_machine *
     return status == STK_UNSUPPORTED ? STK_OK : status; // said, and the rest is good
 }
 
+// What disturbs cores only makes them slower, and often for as long as one measurement takes: so
+// they are measured before the disk and after it, and the better counts.
+static stk_status probe_rates(const stk_probe_run_options *o, const stk_machine *machine,
+                              bool has_cores, const bool *is_wanted, const stk_log *log,
+                              stk_probe_results *results)
+{
+    stk_status status = has_cores ? probe_cores(machine, o->is_quick, log, results) : STK_OK;
+    for (uint32_t i = 0; i < o->product_count && status == STK_OK; i++)
+        if (is_wanted[i])
+            status = probe_product(&o->products[i], machine, o->is_quick, log, results);
+    return status;
+}
+
 stk_status stk_probe_run(const stk_probe_run_options *o, const stk_machine *machine,
                          const stk_block_device *device, const stk_log *log,
                          stk_probe_results *results, bool *is_new)
@@ -106,13 +152,24 @@ stk_status stk_probe_run(const stk_probe_run_options *o, const stk_machine *mach
     bool has_cores = o->is_refreshed || results->read_count == 0;
     bool has_disk = device->kind != STK_BLOCK_NONE &&
                     (o->is_refreshed || !stk_probe_results_disk(results, device));
-    *is_new = has_cores || has_disk;
+    bool is_wanted[STK_PRODUCTS_MAX] = {false}, has_products = false;
+    if (has_cores) {
+        results->decode_rate = results->prefill_rate = (stk_probe_rate){0};
+        results->product_count = 0;
+    }
+    for (uint32_t i = 0; i < o->product_count; i++) {
+        is_wanted[i] = !stk_probe_knows(results, &o->products[i]);
+        has_products |= is_wanted[i];
+    }
+    *is_new = has_cores || has_disk || has_products;
     if (has_cores)
-        status = probe_memory_and_cores(machine, o->is_quick, log, results);
+        status = probe_memory(machine, o->is_quick, log, results);
+    if (status == STK_OK)
+        status = probe_rates(o, machine, has_cores, is_wanted, log, results);
     if (status == STK_OK && has_disk)
         status = probe_disk(o, machine, log, results);
-    if (status == STK_OK && has_cores)
-        status = probe_cores_again(machine, o->is_quick, log, results);
+    if (status == STK_OK)
+        status = probe_rates(o, machine, has_cores, is_wanted, log, results);
     return status;
 }
 

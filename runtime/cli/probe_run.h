@@ -6,13 +6,18 @@
 #include "vulkan/device.h"
 
 typedef struct stk_probe_run_options {
-    const char *path;  // read to measure its disk, never written
-    bool is_quick;     // fewer and shorter runs: two seconds instead of ten
-    bool is_refreshed; // measure again what is known
+    const char *path;            // read to measure its disk, never written
+    bool is_quick;               // fewer and shorter runs: two seconds instead of ten
+    bool is_refreshed;           // measure again what is known
+    const stk_product *products; // [product_count], whose rates are wanted
+    uint32_t product_count;
 } stk_probe_run_options;
 
-// Adds to *results memory and cores, and the disk, unless they are in it. *is_new: something was
-// measured. Failures are logged; too little room for a temporary file is none.
+// Whether the rate of a product is in *results: of a dense one of Q4_0 it is with the cores'.
+bool stk_probe_knows(const stk_probe_results *results, const stk_product *product);
+
+// Adds to *results memory and cores, products, and the disk, unless they are in it. *is_new:
+// something was measured. Failures are logged; too little room for a temporary file is none.
 STK_CHECKED stk_status stk_probe_run(const stk_probe_run_options *options,
                                      const stk_machine *machine, const stk_block_device *device,
                                      const stk_log *log, stk_probe_results *results, bool *is_new);

@@ -195,7 +195,8 @@ static void print_disk(const stk_topo *topo)
     }
     printf("disk       %s: %s, %s%s%s", topo->path, d->name, stk_block_kind_name(d->kind),
            *d->model ? " " : "", d->model);
-    printf("%s, %s, ", d->is_stacked ? " (first of several)" : "", d->filesystem);
+    printf("%s, %s%s", d->is_stacked ? " (first of several)" : "", d->filesystem,
+           *d->filesystem ? ", " : "");
     print_size(d->size_bytes);
     printf(", reads of up to ");
     print_size(d->request_bytes_max);
@@ -255,6 +256,10 @@ static void print_results(const stk_topo *topo)
     }
     print_rate("one row", &r->decode_rate);
     print_rate("many rows", &r->prefill_rate);
+    for (uint32_t i = 0; i < r->product_count; i++)
+        printf("  int8 %s: %.1f G multiply-adds/s of a core one row, %.1f many rows\n",
+               r->products[i].name, r->products[i].one_per_s * 1e-9,
+               r->products[i].many_per_s * 1e-9);
     for (uint32_t i = 0; i < r->disk_count; i++)
         print_measured_disk(&r->disks[i]);
 }

@@ -1,5 +1,6 @@
 // The sizes of a model as the scheduler wants them, and the plan made from them.
 #include "engine/engine_impl.h"
+#include "engine/product.h"
 #include "store/usage_file.h"
 
 #include <inttypes.h>
@@ -53,16 +54,53 @@ static stk_status count_session(stk_engine *engine, const stk_session_options *s
     return STK_OK;
 }
 
+static void mix_add(stk_plan_mix *mix, stk_product product, double macs)
+{
+    uint32_t i = 0, kernel = stk_product_code(&product);
+    while (i < mix->count && mix->kernel[i] != kernel)
+        i++;
+    if (i == STK_PLAN_MIX_MAX) // more kinds than count: as the last
+        i--;
+    if (i == mix->count)
+        mix->kernel[mix->count++] = kernel;
+    mix->share[i] += macs;
+}
+
+static void mix_end(stk_plan_mix *mix)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < mix->count; i++)
+        sum += mix->share[i];
+    for (uint32_t i = 0; i < mix->count; i++)
+        mix->share[i] /= sum;
+}
+
 static void count_dense(const stk_engine *engine, stk_plan_model *out)
 {
     const stk_model *m = &engine->model;
-    const stk_layer *l = &m->layers[0];
-    const stk_gguf_tensor *const attention[] = {l->attn_q, l->attn_k, l->attn_v, l->attn_output};
     uint32_t heads = m->head_count * m->head_dim, kv = m->kv_head_count * m->head_dim;
-    for (size_t i = 0; i < sizeof attention / sizeof *attention; i++)
-        out->attention_bytes += attention[i]->size_bytes;
-    out->router_bytes = l->router->size_bytes;
-    out->attention_bytes += out->router_bytes;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        const stk_layer *l = &m->layers[i];
+        const struct {
+            const stk_gguf_tensor *tensor;
+            uint32_t cols, rows;
+        } products[] = {{l->attn_q, m->width, heads},
+                        {l->attn_k, m->width, kv},
+                        {l->attn_v, m->width, kv},
+                        {l->attn_output, heads, m->width}};
+        for (size_t k = 0; k < sizeof products / sizeof *products; k++) {
+            bytes += products[k].tensor->size_bytes;
+            mix_add(&out->attention_mix,
+                    stk_product_of_tensor(products[k].tensor, products[k].cols),
+                    (double)products[k].cols * products[k].rows);
+        }
+        bytes += l->router->size_bytes;
+    }
+    mix_end(&out->attention_mix);
+    mix_add(&out->head_mix, stk_product_of_tensor(m->output, m->width), 1);
+    out->router_bytes = m->layers[0].router->size_bytes;
+    out->attention_bytes = bytes / m->layer_count;
     out->attention_macs = (uint64_t)m->width * (2 * heads + 2 * kv);
     out->attention_rows = heads + 2 * kv;
     out->attend_macs = 2 * (uint64_t)heads;
@@ -77,17 +115,42 @@ static void count_dense(const stk_engine *engine, stk_plan_model *out)
     }
 }
 
+// Adds one layer's. Where one computes inactive neurons of many rows, all are taken to.
+static void count_layer_experts(const stk_engine *engine, const stk_layer *layer,
+                                stk_plan_model *out)
+{
+    const stk_model *m = &engine->model;
+    const stk_expert_layout l = stk_expert_layout_of(m, layer);
+    const stk_expert_cost cost = stk_expert_cost_of(&l);
+    uint64_t groups = cost.down_group * (m->ffn_width / 32);
+    out->gate_bytes += cost.gate;
+    out->up_bytes += cost.up_neuron * m->ffn_width;
+    out->down_bytes += cost.down_neuron * m->ffn_width + groups;
+    out->down_always_bytes += groups;
+    out->read_bytes += l.source_bytes;
+    mix_add(&out->gate_mix, stk_product_of_matrix(STK_PRODUCT_DENSE, &l.gate), 1);
+    mix_add(&out->up_mix, stk_product_of_matrix(STK_PRODUCT_UP, &l.up), 1);
+    mix_add(&out->down_mix, stk_product_of_matrix(STK_PRODUCT_DOWN, &l.down), 1);
+    bool has_down = stk_cpu_down_rows(&engine->cpu, l.down.format, l.down.type) != NULL;
+    out->down_skips &= !has_down;
+    out->up_skips &= !has_down || !stk_cpu_up_rows(&engine->cpu, l.up.format, l.up.type);
+}
+
 static void count_experts(const stk_engine *engine, stk_plan_model *out)
 {
     const stk_model *m = &engine->model;
-    stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[0]);
-    stk_expert_cost cost = stk_expert_cost_of(&layout);
-    out->gate_bytes = cost.gate;
-    out->up_bytes = cost.up_neuron * m->ffn_width;
-    out->down_bytes = cost.down_neuron * m->ffn_width + cost.down_group * (m->ffn_width / 32);
+    out->down_skips = out->up_skips = true;
+    for (uint32_t i = 0; i < m->layer_count; i++)
+        count_layer_experts(engine, &m->layers[i], out);
+    mix_end(&out->gate_mix);
+    mix_end(&out->up_mix);
+    mix_end(&out->down_mix);
+    uint64_t *const bytes[] = {&out->gate_bytes, &out->up_bytes, &out->down_bytes,
+                               &out->down_always_bytes, &out->read_bytes};
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
+        *bytes[i] /= m->layer_count;
     out->active_fraction = ACTIVE_FRACTION;
     out->slot_bytes = stk_expert_store_slot_bytes(m);
-    out->read_bytes = layout.source_bytes;
     out->slots_min = stk_expert_store_slots_min(m);
     for (uint32_t d = 0; d <= STK_PLAN_GUESS_MAX; d++) {
         double far = 1 - 1.0 / (1 << (d > 0 ? d - 1 : 0));
