@@ -419,7 +419,7 @@ void stk_cost_passes(const stk_plan_machine *machine, const stk_plan_model *mode
                      const stk_plan_choices *choices, uint32_t tokens, uint32_t position,
                      bool is_first, stk_plan_cost *out)
 {
-    stk_plan_cost pass, all = {.rows = tokens};
+    stk_plan_cost pass = {0}, all = {.rows = tokens};
     for (uint32_t at = 0, rows, times; at < tokens; at += times * rows) {
         bool finds_none = at == 0 && is_first;
         rows = tokens - at < choices->batch_rows ? tokens - at : choices->batch_rows;

@@ -99,8 +99,13 @@ void store_folder_remove(void)
 
 void store_write_tiny(const char *path, bool transposed, uint64_t seed)
 {
+    store_write_shape(path, "tiny", transposed, seed);
+}
+
+void store_write_shape(const char *path, const char *shape, bool transposed, uint64_t seed)
+{
     stk_synth_options o = stk_synth_defaults();
-    o.shape = "tiny";
+    o.shape = shape;
     o.path = path;
     o.overwrite = true;
     o.seed = seed;
@@ -231,6 +236,40 @@ void store_pack(const char *model_path, const char *sidecar_path)
     assert_int_equal(stk_sidecar_write(sidecar_path, gguf, &model, NULL, NULL), STK_OK);
     stk_model_free(&model);
     stk_gguf_close(&gguf);
+}
+
+// ---- a store without an engine ----
+
+void store_alone_open(store_alone *a, const char *model_path, const char *sidecar_path,
+                      uint32_t slots)
+{
+    store_log_open(&a->log);
+    assert_int_equal(stk_gguf_open(model_path, NULL, &a->gguf), STK_OK);
+    assert_int_equal(stk_model_load(a->gguf, NULL, &a->model), STK_OK);
+    assert_int_equal(stk_team_open(&(stk_team_options){.worker_count = 1}, &a->team), STK_OK);
+    const stk_expert_store_options options = {.gguf = a->gguf,
+                                              .model = &a->model,
+                                              .team = a->team,
+                                              .log = &a->log.log,
+                                              .cache_bytes = slots *
+                                                             stk_expert_store_slot_bytes(&a->model),
+                                              .sidecar = sidecar_path,
+                                              .policy = "lru"};
+    assert_int_equal(stk_expert_store_open(&options, &a->store), STK_OK);
+}
+
+void store_alone_close(store_alone *a)
+{
+    stk_expert_store_close(&a->store);
+    stk_team_close(&a->team);
+    stk_model_free(&a->model);
+    stk_gguf_close(&a->gguf);
+}
+
+bool store_has(stk_expert_store *store, uint32_t layer, uint32_t expert)
+{
+    stk_expert unused;
+    return stk_expert_store_poll(store, layer, expert, &unused) == STK_OK;
 }
 
 // ---- runs ----

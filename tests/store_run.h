@@ -26,8 +26,9 @@ const char *store_folder(void);
 void store_folder_remove(void);
 const char *store_path(const char *name); // in the folder; a static buffer, eight calls live
 
-// A tiny synthetic model in the folder.
+// A small synthetic model, of shape "tiny" or another one.
 void store_write_tiny(const char *path, bool transposed, uint64_t seed);
+void store_write_shape(const char *path, const char *shape, bool transposed, uint64_t seed);
 // Copies `from` with gate, up and down experts converted (NULL: as they are), split in `files`.
 // Returns the path to open, for a split the first file's.
 const char *store_convert(const char *from, const char *name, const stk_type *gate,
@@ -38,6 +39,19 @@ void store_pack(const char *model_path, const char *sidecar_path);
 stk_engine *store_open_limited(const stk_engine_options *options);
 // slots of an engine: 0 the minimum.
 void store_slots(stk_engine *engine, uint32_t percent);
+
+// A store without an engine: `slots` slots, one worker, least recently used goes first.
+typedef struct store_alone {
+    stk_gguf *gguf;
+    stk_model model;
+    stk_team *team;
+    stk_expert_store *store;
+    store_log log;
+} store_alone;
+void store_alone_open(store_alone *alone, const char *model_path, const char *sidecar_path,
+                      uint32_t slots);
+void store_alone_close(store_alone *alone);
+bool store_has(stk_expert_store *store, uint32_t layer, uint32_t expert); // changes nothing
 
 typedef struct store_result {
     float *logits; // [rows][vocab], every row asked for them

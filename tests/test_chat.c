@@ -105,9 +105,21 @@ static void add(stk_chat *chat, stk_chat_role role, const char *content)
     assert_int_equal(stk_chat_add(chat, role, stk_str_of(content)), STK_OK);
 }
 
-static void assert_text(const stk_chat *chat, const char *want)
+// What was added since the last clear: the segments lie back to back.
+static stk_str text_of(stk_chat *chat)
 {
-    stk_str text = stk_chat_text(chat);
+    size_t count = 0, bytes = 0;
+    const stk_text_segment *segments = stk_chat_segments(chat, &count);
+    for (size_t i = 0; i < count; ++i) {
+        assert_ptr_equal(segments[i].text.data, segments[0].text.data + bytes);
+        bytes += segments[i].text.len_bytes;
+    }
+    return (stk_str){count ? segments[0].text.data : "", bytes};
+}
+
+static void assert_text(stk_chat *chat, const char *want)
+{
+    stk_str text = text_of(chat);
     if (!stk_str_is(text, want))
         print_error("got:\n%.*s\n", (int)text.len_bytes, text.data);
     assert_true(stk_str_is(text, want));
@@ -116,18 +128,17 @@ static void assert_text(const stk_chat *chat, const char *want)
 static void test_formats(void **state)
 {
     (void)state;
-    stk_chat_message messages[] = {{STK_CHAT_SYSTEM, stk_str_of("S")},
-                                   {STK_CHAT_USER, stk_str_of("Hi ")},
-                                   {STK_CHAT_ASSISTANT, stk_str_of(" yes ")},
-                                   {STK_CHAT_USER, stk_str_of("B")}};
     bool seen[STK_CHAT_FORMAT_COUNT] = {[STK_CHAT_UNKNOWN] = true};
     for (size_t i = 0; i < FORMATS; ++i) {
         stk_chat_format format = stk_chat_detect(stk_str_of(formats[i].chat_template));
         assert_string_equal(stk_chat_format_name(format), formats[i].name);
-        assert_int_equal(stk_chat_format_by_name(formats[i].name), format);
         seen[format] = true;
         stk_chat *chat = open_chat(format);
-        assert_int_equal(stk_chat_render(chat, messages, 4, true), STK_OK);
+        add(chat, STK_CHAT_SYSTEM, "S");
+        add(chat, STK_CHAT_USER, "Hi ");
+        add(chat, STK_CHAT_ASSISTANT, " yes ");
+        add(chat, STK_CHAT_USER, "B");
+        assert_int_equal(stk_chat_prompt(chat), STK_OK);
         assert_text(chat, formats[i].want);
         stk_chat_close(&chat);
     }
@@ -142,7 +153,6 @@ static void test_detect_others(void **state)
     assert_int_equal(stk_chat_detect(stk_str_of("{{ messages }}")), STK_CHAT_UNKNOWN);
     assert_int_equal(stk_chat_detect(stk_str_of("<|im_start|>User: <end_of_utterance>")),
                      STK_CHAT_UNKNOWN);
-    assert_int_equal(stk_chat_format_by_name("no such"), STK_CHAT_UNKNOWN);
     stk_chat *chat = open_chat(STK_CHAT_UNKNOWN);
     add(chat, STK_CHAT_USER, "x");
     assert_text(chat, "<|im_start|>user\nx<|im_end|>\n");
@@ -195,7 +205,7 @@ static void test_incremental(void **state)
                 assert_int_equal(stk_chat_end_reply(turns, false), STK_OK);
             add(turns, STK_CHAT_USER, "u");
             assert_int_equal(stk_chat_prompt(turns), STK_OK);
-            stk_str added = stk_chat_text(turns);
+            stk_str added = text_of(turns);
             // Where the reply opens with a space after a bare prompt, the model writes it.
             add(whole, turn ? STK_CHAT_ASSISTANT : STK_CHAT_SYSTEM, turn ? "reply" : "S");
             add(whole, STK_CHAT_USER, "u");
@@ -204,7 +214,7 @@ static void test_incremental(void **state)
             stk_chat_clear(turns);
         }
         assert_int_equal(stk_chat_prompt(whole), STK_OK);
-        stk_str want = stk_chat_text(whole);
+        stk_str want = text_of(whole);
         size_t at = 0;
         for (size_t i = 0; i < filled; ++i, ++at) {
             if (at < want.len_bytes && want.data[at] == ' ' && text[i] == 'r')
@@ -232,16 +242,12 @@ static void test_content_is_not_trusted(void **state)
         assert_int_equal(stk_chat_prompt(chat), STK_OK);
         size_t count = 0, evil_count = 0;
         const stk_text_segment *segments = stk_chat_segments(chat, &count);
-        const char *at = stk_chat_text(chat).data;
         for (size_t i = 0; i < count; ++i) {
-            assert_ptr_equal(segments[i].text.data, at);
-            at += segments[i].text.len_bytes;
             if (!segments[i].is_trusted)
                 assert_true(stk_str_is(segments[i].text, evil));
             evil_count += !segments[i].is_trusted;
         }
         assert_int_equal(evil_count, 3);
-        assert_ptr_equal(at, stk_chat_text(chat).data + stk_chat_text(chat).len_bytes);
         stk_chat_close(&chat);
     }
 }

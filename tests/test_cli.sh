@@ -181,6 +181,7 @@ expect 0 run "$model" -p "$prompt" -n 4 --temp 0 --json
 prints '^\{"text": ".*"prompt_ids": \[.*"ids": \[[0-9]+, [0-9]+, [0-9]+, [0-9]+\], "finish": "length"'
 expect 1 run "$model" -p "$prompt $prompt $prompt" -n 4 --ctx 4
 says "but only 4 of the context's 4 are free; --ctx gives it more"
+[ -s out ] && fail 'a prompt that does not fit was printed'
 expect 0 run "$model" -p "$prompt" --ctx 24 --temp 0 --json
 prints '"finish": "(context|end)"'
 expect 1 run "$model" -p "$prompt" --cpu-mask no-such-mask
@@ -265,6 +266,10 @@ fi
 [ $? -eq 1 ] || fail 'a file-size limit is not a failure'
 says 'limited: File too large'
 [ -e limited ] && fail 'a partial file was left'
+if [ -c /dev/full ]; then
+    expect 1 run "$model" -p x -n 2 --record-trace /dev/full
+    says '/dev/full: the trace could not be written: No space left'
+fi
 expect 1 logits "$model" --ids 1 -o no-such-folder/file
 says 'no-such-folder/file: No such file'
 
@@ -281,18 +286,20 @@ wait $!
 [ $? -eq 130 ] || fail 'Ctrl-C did not end replay'
 exec 4>&-
 
-# --- Ctrl-C: once the prompt is there, generation has begun
+# --- Ctrl-C and requests to end: once the prompt is there, generation has begun
 mkfifo pipe
-"$stoker" run "$model" -p "$prompt" -n 20000 --ctx 20000 --temp 0 >pipe 2>err &
-exec 3<pipe
-IFS= read -r -n 1 -u 3 first_byte
-kill -INT $!
-{ printf %s "$first_byte" && cat <&3; } >out
-wait $!
-code=$?
-exec 3<&-
-[ $code -eq 130 ] || fail "Ctrl-C ended with $code, not 130"
-prints "^$prompt"
-[ -z "$(tail -c 1 out)" ] || fail 'an interrupted text does not end with a newline'
+for signal in INT:130 TERM:143 HUP:129; do
+    "$stoker" run "$model" -p "$prompt" -n 20000 --ctx 20000 --temp 0 >pipe 2>err &
+    exec 3<pipe
+    IFS= read -r -n 1 -u 3 first_byte
+    kill -"${signal%:*}" $!
+    { printf %s "$first_byte" && cat <&3; } >out
+    wait $!
+    code=$?
+    exec 3<&-
+    [ $code -eq "${signal#*:}" ] || fail "SIG$signal ended with $code"
+    prints "^$prompt"
+    [ -z "$(tail -c 1 out)" ] || fail 'an interrupted text does not end with a newline'
+done
 
 finish

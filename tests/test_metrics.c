@@ -203,40 +203,59 @@ static void test_batch(void **unused)
     close_run(&one);
 }
 
-// The union over rows, exactly: the same token twice in a batch reads nothing more.
-static void test_same_rows(void **unused)
+// Bytes of the same token in counts[i] sequences at once: alone, in parts, whole experts.
+enum { SAME = 3 };
+static const uint32_t same_counts[SAME] = {1, 2, 20};
+
+static void feed_same(const char *path, const char *mask, uint64_t bytes[SAME][STK_COMPONENT_COUNT])
 {
-    (void)unused;
-    const stk_engine_options options = {.model_path = synth("same.gguf", false),
-                                        .log = &test_log,
-                                        .thread_count = 2,
-                                        .cpu_mask = "scalar"};
+    const stk_engine_options options = {
+        .model_path = path, .log = &test_log, .thread_count = 2, .cpu_mask = mask};
     const stk_session_options session_options = {.context_tokens = 64, .sequence_count = 20};
     stk_engine *engine;
     stk_session *session;
-    uint64_t bytes[3][STK_COMPONENT_COUNT];
-    const uint32_t counts[3] = {1, 2, 20}; // alone, in parts, whole experts
     assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < SAME; i++) {
         stk_row rows[20];
         memset(rows, 0, sizeof rows);
-        for (uint32_t k = 0; k < counts[i]; k++) {
+        for (uint32_t k = 0; k < same_counts[i]; k++) {
             rows[k] = (stk_row){.sequence = k, .token = 42};
             assert_int_equal(stk_session_truncate(session, k, 0), STK_OK);
         }
         stk_session_metrics_reset(session);
-        assert_int_equal(stk_session_forward(session, rows, counts[i]), STK_OK);
+        assert_int_equal(stk_session_forward(session, rows, same_counts[i]), STK_OK);
         memcpy(bytes[i], stk_session_metrics(session)->bytes, sizeof bytes[i]);
         assert_int_equal(bytes[i][STK_COMPONENT_HEAD], 0); // nobody asked for logits
     }
-    for (int i = 1; i < 3; i++)
-        for (int c = 0; c < STK_COMPONENT_COUNT; c++) {
-            bool per_row = c == STK_COMPONENT_EMBEDDING || c == STK_COMPONENT_KV;
-            assert_int_equal(bytes[i][c], bytes[0][c] * (per_row ? counts[i] : 1));
-        }
     stk_session_close(&session);
     stk_engine_close(&engine);
+}
+
+// The union over rows, exactly: the same token twice in a batch reads nothing more, but where a
+// kernel for many rows reads every neuron.
+static void test_same_rows(void **unused)
+{
+    (void)unused;
+    static const char *const masks[] = {"scalar", NULL};
+    const uint64_t neurons = LAYERS * USED * FFN, groups = LAYERS * USED * GROUPS;
+    const char *path = synth("same.gguf", false);
+    for (int m = 0; m < 2; m++) {
+        uint64_t bytes[SAME][STK_COMPONENT_COUNT];
+        feed_same(path, masks[m], bytes);
+        bool is_whole = bytes[2][STK_COMPONENT_UP] != bytes[0][STK_COMPONENT_UP];
+        assert_false(is_whole && m == 0);
+        for (int i = 1; i < SAME; i++)
+            for (int c = 0; c < STK_COMPONENT_COUNT; c++) {
+                bool per_row = c == STK_COMPONENT_EMBEDDING || c == STK_COMPONENT_KV;
+                uint64_t want = bytes[0][c] * (per_row ? same_counts[i] : 1);
+                if (is_whole && i == 2 && c == STK_COMPONENT_UP)
+                    want = neurons * 192;
+                if (is_whole && i == 2 && c == STK_COMPONENT_DOWN)
+                    want = neurons * WIDTH / 2 + groups * WIDTH * 2;
+                assert_int_equal(bytes[i][c], want);
+            }
+    }
 }
 
 static void test_timing(void **unused)

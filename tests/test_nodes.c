@@ -50,6 +50,8 @@ static const expected cases[] = {
     {"core:3 pu:1", 0, 2, 2, {1, 2}, {0, 0}, {0}},
     {TIERS, 0, 0, 2, {2, 2}, {0, 1}, {1, 0}},
     {TIERS, 1, 0, 1, {1}, {0}, {2}},
+    // memory of a package, beside that of its caches: to the first of them, in both packages
+    {"pack:2 [numa] l3:2 [numa] core:2 pu:1", 0, 0, 4, {2, 2, 2, 2}, {0, 1, 3, 4}, {1, 0, 1, 0}},
 };
 
 static void test_shares(void **state)

@@ -9,6 +9,7 @@
 
 #include "store_run.h"
 
+#include "engine/engine_impl.h"
 #include "engine/metrics.h"
 #include "store/store_impl.h"
 
@@ -146,11 +147,43 @@ static void test_few_slots(void **state)
     }
 }
 
+// What a worker reads is counted where it lies, as its own or as another node's.
+static void test_far_bytes(void **state)
+{
+    (void)state;
+    enum { LAYER = 1 };
+    const stk_engine_options options = options_of(&(variant){2, 2}, 0);
+    stk_engine *engine;
+    assert_int_equal(stk_engine_open(&options, &engine), STK_OK);
+    stk_session *session = store_session(engine);
+    uint32_t groups = engine->model.ffn_width / 32;
+    stk_expert_cost cost = session->meter->costs[LAYER];
+    uint64_t all = groups * (32 * (cost.up_neuron + cost.down_neuron) + cost.down_group);
+    for (uint32_t worker = 0; worker < 2; worker++)
+        for (uint32_t e = 0; e < 4; e++) {
+            const stk_expert_scratch *scratch = &session->workers[worker];
+            uint32_t node = stk_expert_store_node(engine->store, LAYER, e);
+            stk_session_metrics_reset(session);
+            stk_meter_gate(session, scratch, LAYER, e, groups / 2);
+            stk_meter_dense(session, scratch, LAYER, e, 5);
+            const stk_metrics *m = stk_session_metrics(session);
+            uint64_t bytes = cost.gate / 2 + all;
+            assert_int_equal(m->nodes[node].own_bytes, node == worker ? bytes : 0);
+            assert_int_equal(m->nodes[node].other_bytes, node == worker ? 0 : bytes);
+            assert_int_equal(m->nodes[!node].own_bytes + m->nodes[!node].other_bytes, 0);
+            assert_int_equal(stk_metrics_own_fraction(m), node == worker);
+            assert_int_equal(m->active_neurons[LAYER], 5);
+        }
+    stk_session_close(&session);
+    stk_engine_close(&engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resident),
         cmocka_unit_test(test_few_slots),
+        cmocka_unit_test(test_far_bytes),
     };
     return cmocka_run_group_tests(tests, make_reference, drop_reference);
 }

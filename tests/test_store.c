@@ -86,7 +86,8 @@ static void check_stats(stk_engine *engine, const variant *v)
     assert_true(s.inflight_peak >= 1 && s.inflight_peak <= 16);
     assert_true(s.busy_ns > 0 && s.bursts > 0);
     assert_true(s.flight_ns >= s.busy_ns && s.flight_ns <= 16 * s.busy_ns);
-    assert_true((s.pack_ns > 0) == !v->sidecar);
+    stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[0]);
+    assert_true((s.pack_ns > 0) == (!v->sidecar && stk_expert_packs(&layout)));
     stk_expert_store_stats none = stk_expert_store_stats_between(&s, &s);
     assert_int_equal(none.wanted + none.reads + none.read_bytes + none.busy_ns + none.flight_ns, 0);
 }
@@ -135,17 +136,20 @@ static void every_way(void **state)
 static void other_models(void **state)
 {
     (void)state;
-    const char *tiny = store_path("tiny.gguf");
+    char tiny[256];
+    snprintf(tiny, sizeof tiny, "%s", store_path("tiny.gguf"));
     store_write_tiny(store_path("turned.gguf"), true, 3);
     const stk_type *q8 = stk_type_by_name("Q8_0"), *f16 = stk_type_by_name("F16");
-    char models[5][256];
+    char models[6][256];
     snprintf(models[0], sizeof models[0], "%s", store_path("turned.gguf"));
     snprintf(models[1], sizeof models[1], "%s", store_convert(tiny, "wide", q8, q8, f16, 1));
     snprintf(models[2], sizeof models[2], "%s", store_convert(tiny, "split", NULL, NULL, NULL, 3));
     snprintf(models[3], sizeof models[3], "%s",
              store_convert(models[0], "turned-wide", NULL, q8, q8, 1));
-    snprintf(models[4], sizeof models[4], "%s", STORIES);
-    for (uint32_t i = 0; i < 5; i++) {
+    // nothing to pack
+    snprintf(models[4], sizeof models[4], "%s", store_convert(tiny, "plain", f16, q8, f16, 2));
+    snprintf(models[5], sizeof models[5], "%s", STORIES);
+    for (uint32_t i = 0; i < 6; i++) {
         char sidecar[256];
         snprintf(sidecar, sizeof sidecar, "%s/other%u.packed", store_folder(), i);
         if (access(models[i], R_OK) != 0)

@@ -18,46 +18,16 @@ enum { FEW = 1, SLOTS = 8, LAYER_PASSED = 1, LAYER_NOW = 3, LAYER_NEXT = 4, LAYE
 
 // ---- eviction: a store of SLOTS slots, where the least recently used goes first ----
 
-typedef struct fixture {
-    stk_gguf *gguf;
-    stk_model model;
-    stk_team *team;
-    stk_expert_store *store;
-} fixture;
-
-static void open_store(fixture *f)
+static void open_store(store_alone *f)
 {
-    assert_int_equal(stk_gguf_open(store_path("tiny.gguf"), NULL, &f->gguf), STK_OK);
-    assert_int_equal(stk_model_load(f->gguf, NULL, &f->model), STK_OK);
-    assert_int_equal(stk_team_open(&(stk_team_options){.worker_count = 1}, &f->team), STK_OK);
-    const stk_expert_store_options options = {.gguf = f->gguf,
-                                              .model = &f->model,
-                                              .team = f->team,
-                                              .cache_bytes = SLOTS *
-                                                             stk_expert_store_slot_bytes(&f->model),
-                                              .policy = "lru"};
-    assert_int_equal(stk_expert_store_open(&options, &f->store), STK_OK);
-}
-
-static void close_store(fixture *f)
-{
-    stk_expert_store_close(&f->store);
-    stk_team_close(&f->team);
-    stk_model_free(&f->model);
-    stk_gguf_close(&f->gguf);
-}
-
-static bool is_there(stk_expert_store *store, uint32_t layer, uint32_t expert)
-{
-    stk_expert unused;
-    return stk_expert_store_poll(store, layer, expert, &unused) == STK_OK;
+    store_alone_open(f, store_path("tiny.gguf"), NULL, SLOTS);
 }
 
 static void wait_for(stk_expert_store *store, uint32_t layer, uint32_t expert)
 {
     for (;;) {
         uint32_t events = stk_expert_store_events(store);
-        if (is_there(store, layer, expert))
+        if (store_has(store, layer, expert))
             return;
         stk_expert_store_wait(store, events);
     }
@@ -89,20 +59,20 @@ static uint32_t count_there(stk_expert_store *store, uint32_t layer)
 {
     uint32_t count = 0;
     for (uint32_t e = 0; e < SLOTS / 2; e++)
-        count += is_there(store, layer, e);
+        count += store_has(store, layer, e);
     return count;
 }
 
 static void sweep_keeps_what_is_to_come(void **state)
 {
     (void)state;
-    fixture f;
+    store_alone f;
     open_store(&f);
     // A few tokens: the policy alone decides, and what was used first goes first.
     fill(f.store);
     stk_expert_store_tick(f.store, FEW);
     use(f.store, LAYER_NOW, 0);
-    assert_false(is_there(f.store, LAYER_TO_COME, 0));
+    assert_false(store_has(f.store, LAYER_TO_COME, 0));
     assert_int_equal(count_there(f.store, LAYER_PASSED), SLOTS / 2);
     // Enough tokens to need every expert: layers that were passed make room, used last or not.
     fill(f.store);
@@ -120,14 +90,14 @@ static void sweep_keeps_what_is_to_come(void **state)
     assert_int_equal(count_there(f.store, LAYER_TO_COME), 0);
     for (uint32_t e = 0; e < SLOTS; e++)
         stk_expert_store_release(f.store, LAYER_NOW, e);
-    close_store(&f);
+    store_alone_close(&f);
 }
 
 // A guess outlives what was used, though it never was, until its layer's router has spoken.
 static void guess_is_kept_for_its_layer(void **state)
 {
     (void)state;
-    fixture f;
+    store_alone f;
     open_store(&f);
     fill(f.store);
     stk_expert_store_tick(f.store, FEW);
@@ -136,22 +106,22 @@ static void guess_is_kept_for_its_layer(void **state)
     wait_for(f.store, LAYER_NEXT, 5);
     for (uint32_t e = 1; e < SLOTS; e++)
         use(f.store, LAYER_NOW, e);
-    assert_true(is_there(f.store, LAYER_NEXT, 5));
+    assert_true(store_has(f.store, LAYER_NEXT, 5));
     // The router chose another one: the guess is now the least recently used of all.
     use(f.store, LAYER_NEXT, 6);
     use(f.store, LAYER_NEXT, 7);
-    assert_false(is_there(f.store, LAYER_NEXT, 5));
+    assert_false(store_has(f.store, LAYER_NEXT, 5));
     stk_expert_store_stats stats = stk_expert_store_get_stats(f.store);
     assert_int_equal(stats.speculative, 1);
     assert_int_equal(stats.speculative_used, 0);
-    close_store(&f);
+    store_alone_close(&f);
 }
 
 // In a sweep a guess takes no slot from what is to come; it waits, and is dropped by its router.
 static void guess_does_not_displace_a_sweep(void **state)
 {
     (void)state;
-    fixture f;
+    store_alone f;
     open_store(&f);
     stk_expert_store_tick(f.store, f.model.expert_count);
     use(f.store, LAYER_PASSED, 0);
@@ -159,23 +129,23 @@ static void guess_does_not_displace_a_sweep(void **state)
         guess(f.store, LAYER_TO_COME, e);
     for (uint32_t e = 0; e < SLOTS; e++)
         wait_for(f.store, LAYER_TO_COME, e); // the last one in the passed layer's slot
-    assert_false(is_there(f.store, LAYER_PASSED, 0));
+    assert_false(store_has(f.store, LAYER_PASSED, 0));
     guess(f.store, LAYER_NEXT, 0);
     // What is exactly wanted does displace one.
     uint32_t kept = 0;
     use(f.store, LAYER_NOW, 0);
     for (uint32_t e = 0; e < SLOTS; e++)
-        kept += is_there(f.store, LAYER_TO_COME, e);
+        kept += store_has(f.store, LAYER_TO_COME, e);
     assert_int_equal(kept, SLOTS - 1);
-    assert_false(is_there(f.store, LAYER_NEXT, 0));
-    close_store(&f);
+    assert_false(store_has(f.store, LAYER_NEXT, 0));
+    store_alone_close(&f);
 }
 
 // With fewer slots than were taken at open, those past the limit stay empty.
 static void slots_past_the_limit_stay_empty(void **state)
 {
     (void)state;
-    fixture f;
+    store_alone f;
     open_store(&f);
     fill(f.store);
     uint32_t least = stk_expert_store_set_slots(f.store, 0), kept = 0;
@@ -183,9 +153,9 @@ static void slots_past_the_limit_stay_empty(void **state)
     for (uint32_t e = 0; e < SLOTS; e++)
         use(f.store, LAYER_NOW, e);
     for (uint32_t e = 0; e < SLOTS; e++)
-        kept += is_there(f.store, LAYER_NOW, e);
+        kept += store_has(f.store, LAYER_NOW, e);
     assert_int_equal(kept, least);
-    close_store(&f);
+    store_alone_close(&f);
 }
 
 // ---- which experts are guessed ----

@@ -6,6 +6,7 @@
 
 static void hide_features(const stk_vk_faults *faults, stk_vk_device_info *info)
 {
+    info->unified &= !faults->apart;
     if (faults->no_import)
         info->import_align_bytes = 0;
     if (faults->no_addresses) {

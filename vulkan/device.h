@@ -85,6 +85,7 @@ typedef struct stk_vk_faults {
     uint32_t submission;        // the device is lost at this submission, counted from 1; 0: never
     const uint64_t *free_bytes; // what the driver says is left, now and later; NULL: the truth
     bool unmapped; // device memory is out of the CPU's reach, as on most discrete cards
+    bool apart;    // device memory is not the host's, so no limit of the host's memory counts it
     bool no_import, no_addresses; // lacks host memory in place, buffer device addresses
 } stk_vk_faults;
 

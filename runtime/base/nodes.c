@@ -103,11 +103,12 @@ static bool group_by_memory(stk_nodes *n)
 static bool group_by_number(stk_nodes *n, uint32_t count)
 {
     uint64_t cores = n->cores->count;
-    for (; n->count < count; n->count++) {
-        uint32_t begin = (uint32_t)(cores * n->count / count);
-        uint32_t end = (uint32_t)(cores * (n->count + 1) / count);
+    while (n->count < count) {
+        group *g = &n->groups[n->count++]; // counted first: what it got is freed if the rest fails
+        uint32_t begin = (uint32_t)(cores * (n->count - 1) / count);
+        uint32_t end = (uint32_t)(cores * n->count / count);
         for (uint32_t i = begin; i < end || i == begin; i++)
-            if (!add_core(n, &n->groups[n->count], i))
+            if (!add_core(n, g, i))
                 return false;
     }
     return true;

@@ -306,15 +306,17 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
     return run->ids ? STK_OK : stk_fail(log, STK_NO_MEMORY, "no memory for the generated tokens");
 }
 
-static void close_run(stk_run *run)
+// False: what was recorded is not all there, which was logged.
+static bool close_run(stk_run *run)
 {
     free(run->ids);
     free(run->facts);
     stk_draft_close(&run->draft);
     stk_sampler_close(&run->sampler);
     stk_session_close(&run->session);
-    stk_trace_close(&run->trace);
+    bool is_whole = stk_trace_close(&run->trace);
     stk_text_model_close(&run->model);
+    return is_whole;
 }
 
 // Standard output is served before anything else, so that what was generated before an error is
@@ -352,7 +354,8 @@ static int continue_text(stk_run *run, stk_str text)
                   prompt_name(&run->options));
         return STK_EXIT_FAILED;
     }
-    if (!run->options.hides_prompt)
+    bool fits = count <= stk_session_context_tokens(run->session); // else there is only an error
+    if (fits && !run->options.hides_prompt)
         print(run, text);
     if (run->output_error) {
         free(prompt);
@@ -363,7 +366,7 @@ static int continue_text(stk_run *run, stk_str text)
     if (run->options.is_json && status == STK_OK)
         run->output_error = stk_run_print_json(run, prompt, count, &stats);
     free(prompt);
-    return finish_text(run, status, &stats);
+    return fits ? finish_text(run, status, &stats) : STK_EXIT_FAILED;
 }
 
 // The prompt comes from exactly one place; standard input serves when it is not a terminal.
@@ -425,7 +428,8 @@ static int run_with_model(stk_run *run, stk_engine_options *engine,
             exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
         if (run->disk_bytes_per_s > 0)
             stk_disk_use_remember(engine->model_path, run->disk_bytes_per_s, &run->console.log);
-        close_run(run);
+        if (!close_run(run) && exit_code == STK_EXIT_DONE)
+            exit_code = STK_EXIT_FAILED;
         stk_ranks_part(engine);
     }
     free(owned);

@@ -170,6 +170,8 @@ static bool is_interrupted(bool is_terminal)
 static int converse(chat_loop *loop)
 {
     bool is_terminal = stk_line_edit_is_terminal(loop->edit), is_over = false;
+    if (is_terminal) // the line editor reads on after a signal
+        stk_interrupt_only_from_keyboard();
     while (!is_over) {
         stk_str line;
         stk_status status = STK_OK;

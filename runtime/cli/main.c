@@ -126,5 +126,5 @@ int main(int argc, char **argv)
         mute(argc, argv);
     setlocale(LC_CTYPE, ""); // the line editor needs it; numbers keep their points
     stk_interrupt_install();
-    return stk_output_finish(dispatch(argc, argv));
+    return stk_output_finish(stk_interrupt_exit_code(dispatch(argc, argv)));
 }

@@ -77,8 +77,9 @@ static void add_rates(const stk_probe_results *results, stk_plan_machine *m)
     }
 }
 
-void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
-                       const stk_known_disk *disk, int64_t now, stk_plan_facts *out)
+// results NULL or empty, disk NULL: speeds are assumed. now: seconds since 1970.
+static void facts_of(const stk_machine *machine, const stk_probe_results *results,
+                     const stk_known_disk *disk, int64_t now, stk_plan_facts *out)
 {
     uint32_t count;
     const stk_memory_node *nodes = stk_machine_nodes(machine, &count);
@@ -120,8 +121,9 @@ void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *resu
     }
 }
 
-void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
-                            const stk_probe_gpu *measured)
+// With the speeds that were measured, or (NULL) those usual for its kind.
+static void add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
+                    const stk_probe_gpu *measured)
 {
     stk_plan_machine *m = &facts->machine;
     if (m->gpu_count == STK_PLAN_GPUS_MAX || !info->usable)
@@ -165,7 +167,7 @@ static void add_gpus(const stk_plan_facts_options *o, const stk_log *log,
         }
         if (o->measures || o->is_refreshed)
             stk_probe_run_gpu(d, index, o->is_refreshed, log, results, is_new);
-        stk_plan_facts_add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));
+        add_gpu(out, d, stk_probe_results_gpu(results, d->name, d->driver, d->pci));
     }
     free(infos);
 }
@@ -216,8 +218,7 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
         status = stk_probe_run(&run, machine, &device, log, &results, &is_new);
     }
     if (status == STK_OK)
-        stk_plan_facts_of(machine, &results, stk_probe_results_disk(&results, &device), time(NULL),
-                          out);
+        facts_of(machine, &results, stk_probe_results_disk(&results, &device), time(NULL), out);
     if (status == STK_OK && o->device && strcmp(o->device, "cpu") != 0)
         add_gpus(o, log, &results, &is_new, out);
     if (status == STK_OK && is_new && cache)
@@ -238,7 +239,7 @@ stk_status stk_plan_facts_find(const stk_plan_facts_options *o, const stk_log *l
     if (stk_machine_is_this(machine))
         status = measure(o, machine, log, out);
     else
-        stk_plan_facts_of(machine, NULL, NULL, 0, out);
+        facts_of(machine, NULL, NULL, 0, out);
     stk_machine_close(&machine);
     return status;
 }

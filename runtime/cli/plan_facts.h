@@ -19,14 +19,6 @@ typedef struct stk_plan_facts {
     bool is_this;
 } stk_plan_facts;
 
-// results NULL or empty, disk NULL: speeds are assumed. now: seconds since 1970.
-void stk_plan_facts_of(const stk_machine *machine, const stk_probe_results *results,
-                       const stk_known_disk *disk, int64_t now, stk_plan_facts *out);
-
-// Adds a GPU: with the speeds that were measured, or (NULL) those usual for its kind.
-void stk_plan_facts_add_gpu(stk_plan_facts *facts, const stk_vk_device_info *info,
-                            const stk_probe_gpu *measured);
-
 typedef struct stk_plan_facts_options {
     const char *topology; // as stk_machine_options; NULL: this machine
     const char *path;     // of the model, whose disk counts

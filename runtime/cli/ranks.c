@@ -2,6 +2,7 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cluster/launcher.h"
 #include "engine/pipeline.h"
 #include "scheduler/split.h"
@@ -47,6 +48,8 @@ bool stk_ranks_meet(stk_engine_options *engine, const char *name, int *exit_code
     const stk_cluster_options options = {.log = engine->log,
                                          .version = STK_VERSION " (" STK_COMMIT ")"};
     bool is_launched = stk_launch_detect(&launch);
+    if (is_launched) // ranks that wait for others look at nothing
+        stk_interrupt_only_from_keyboard();
     if (!is_launched && engine->split)
         stk_info(engine->log, "--split means nothing to one process");
     const char *wrong = is_launched && engine->split

@@ -195,7 +195,8 @@ static void print_disk(const stk_topo *topo)
     }
     printf("disk       %s: %s, %s%s%s", topo->path, d->name, stk_block_kind_name(d->kind),
            *d->model ? " " : "", d->model);
-    printf("%s, %s, ", d->is_stacked ? " (first of several)" : "", d->filesystem);
+    printf("%s, %s%s", d->is_stacked ? " (first of several)" : "", d->filesystem,
+           *d->filesystem ? ", " : "");
     print_size(d->size_bytes);
     printf(", reads of up to ");
     print_size(d->request_bytes_max);

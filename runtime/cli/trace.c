@@ -49,19 +49,22 @@ void stk_trace_record(void *user, uint32_t layer, uint32_t row_count, const uint
     }
 }
 
-void stk_trace_close(stk_trace **trace)
+bool stk_trace_close(stk_trace **trace)
 {
     stk_trace *t = *trace;
+    bool is_whole = true;
     if (!t)
-        return;
+        return true;
     if (t->file) {
         int failed = ferror(t->file);
-        if (fclose(t->file) != 0 || failed)
+        is_whole = fclose(t->file) == 0 && !failed;
+        if (!is_whole)
             stk_error(t->log, "%s: the trace could not be written: %s", t->path, strerror(errno));
     }
     free(t->path);
     free(t);
     *trace = NULL;
+    return is_whole;
 }
 
 static bool make_room(stk_trace_data *d, uint64_t *room)

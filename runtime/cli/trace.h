@@ -17,7 +17,8 @@ STK_CHECKED stk_status stk_trace_open(const char *path, const stk_model *model, 
 // A stk_route_hook; user is the trace.
 void stk_trace_record(void *trace, uint32_t layer, uint32_t row_count, const uint32_t *experts,
                       const float *weights);
-void stk_trace_close(stk_trace **trace); // a failed write is logged here; NULL is allowed
+// False: what was recorded is not all in the file, which was logged. NULL is allowed.
+bool stk_trace_close(stk_trace **trace);
 
 // A recorded trace in memory, in the order things happened.
 typedef struct stk_trace_data {

@@ -225,7 +225,8 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
     };
     count_dense(engine, out);
     count_experts(engine, out);
-    out->is_repacked = !is_packed(engine, options);
+    stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[0]);
+    out->is_repacked = stk_expert_packs(&layout) && !is_packed(engine, options);
     stk_status status = count_session(engine, session, out);
     return status == STK_OK ? count_usage(engine, options, out) : status;
 }

@@ -53,14 +53,6 @@ const char *stk_chat_format_name(stk_chat_format format)
     return rules_of(format)->name;
 }
 
-stk_chat_format stk_chat_format_by_name(const char *name)
-{
-    for (int i = 0; i < STK_CHAT_FORMAT_COUNT; ++i)
-        if (strcmp(stk_chat_rules_table[i].name, name) == 0)
-            return (stk_chat_format)i;
-    return STK_CHAT_UNKNOWN;
-}
-
 const char *const *stk_chat_stops(stk_chat_format format, size_t *count)
 {
     const stk_chat_rules *rules = rules_of(format);
@@ -238,17 +230,6 @@ stk_status stk_chat_end_reply(stk_chat *chat, bool has_end)
     return status == STK_OK ? mark(chat, chat->rules->reply_tail) : status;
 }
 
-stk_status stk_chat_render(stk_chat *chat, const stk_chat_message *messages, size_t message_count,
-                           bool add_prompt)
-{
-    for (size_t i = 0; i < message_count; ++i) {
-        stk_status status = stk_chat_add(chat, messages[i].role, messages[i].content);
-        if (status != STK_OK)
-            return status;
-    }
-    return add_prompt ? stk_chat_prompt(chat) : STK_OK;
-}
-
 const stk_text_segment *stk_chat_segments(stk_chat *chat, size_t *count)
 {
     const char *at = chat->text;
@@ -259,11 +240,6 @@ const stk_text_segment *stk_chat_segments(stk_chat *chat, size_t *count)
     }
     *count = chat->piece_count;
     return chat->segments;
-}
-
-stk_str stk_chat_text(const stk_chat *chat)
-{
-    return (stk_str){chat->text ? chat->text : "", chat->text_bytes};
 }
 
 void stk_chat_clear(stk_chat *chat)

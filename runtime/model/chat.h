@@ -41,8 +41,6 @@ typedef enum stk_chat_format {
 stk_chat_format stk_chat_detect(stk_str chat_template);
 
 const char *stk_chat_format_name(stk_chat_format format); // "chatml"; never NULL
-// The format with this name, STK_CHAT_UNKNOWN when there is none.
-stk_chat_format stk_chat_format_by_name(const char *name);
 
 // Text at which a reply ends, for models whose vocabulary has no token that does; *count of them.
 const char *const *stk_chat_stops(stk_chat_format format, size_t *count);
@@ -53,11 +51,6 @@ typedef enum stk_chat_role {
     STK_CHAT_ASSISTANT,
     STK_CHAT_ROLE_COUNT,
 } stk_chat_role;
-
-typedef struct stk_chat_message {
-    stk_chat_role role;
-    stk_str content;
-} stk_chat_message;
 
 // A chat under way: segments not yet taken, and where in a turn it stands.
 // Thread-safety: one thread at a time.
@@ -77,14 +70,9 @@ STK_CHECKED stk_status stk_chat_prompt(stk_chat *chat);
 // ended the reply was already given to the session, so only what comes after it is appended.
 STK_CHECKED stk_status stk_chat_end_reply(stk_chat *chat, bool has_end);
 
-// All messages, then the prompt if add_prompt.
-STK_CHECKED stk_status stk_chat_render(stk_chat *chat, const stk_chat_message *messages,
-                                       size_t message_count, bool add_prompt);
-
-// What was appended since the last clear, for stk_encoder_encode_segments; the segments lie back
-// to back, as stk_chat_text shows. Valid until the next call on this chat.
+// What was appended since the last clear, for stk_encoder_encode_segments; the texts lie back to
+// back in one piece of memory. Valid until the next call on this chat.
 const stk_text_segment *stk_chat_segments(stk_chat *chat, size_t *count);
-stk_str stk_chat_text(const stk_chat *chat);
 
 // Forgets the appended text, which has been encoded; the next turn continues the same chat.
 void stk_chat_clear(stk_chat *chat);

@@ -1,9 +1,5 @@
-// Which read comes next, and what becomes of its bytes.
+// Which read comes next.
 #include "store/store_impl.h"
-
-#include <errno.h>
-#include <inttypes.h>
-#include <string.h>
 
 // A guess is read only while the disk has at most this much to do.
 enum { SPECULATIVE_READS_MAX = 6 };
@@ -122,19 +118,23 @@ static void plan_load(stk_expert_store *s, stk_load *load, uint32_t index, uint8
     static const stk_expert_slice order[] = {STK_SLICE_DOWN, STK_SLICE_GATE, STK_SLICE_UP};
     const stk_model *m = s->model;
     uint32_t layer = index / m->expert_count, expert = index % m->expert_count;
+    uint8_t *staging = load->staging;
     if (load->from_sidecar) {
         plan_piece(s, load, stk_sidecar_fd(s->sidecar), stk_sidecar_offset(s->sidecar, index),
                    s->layouts[layer].slot_bytes, slot);
         return;
     }
-    uint8_t *to = load->staging;
     for (int i = 0; i < STK_SLICE_COUNT; i++) {
         const stk_gguf_tensor *t = stk_expert_slice_tensor(&m->layers[layer], order[i]);
         uint64_t bytes = t->size_bytes / m->expert_count;
         stk_piece *p = plan_piece(s, load, stk_model_file_fd(s->file, t->file_index),
-                                  t->offset_bytes + expert * bytes, bytes, to);
+                                  t->offset_bytes + expert * bytes, bytes, staging);
         p->slice = order[i];
-        to += (p->bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
+        p->in_place = stk_store_in_place(s, layer, order[i]);
+        if (p->in_place)
+            p->to = slot + s->places[index].at[order[i]] - p->skip;
+        else
+            staging += (p->bytes + STK_DIRECT_ALIGN - 1) / STK_DIRECT_ALIGN * STK_DIRECT_ALIGN;
     }
 }
 
@@ -157,6 +157,14 @@ static bool is_in_sidecar(const stk_expert_store *s, uint32_t index)
     return s->sidecar && stk_sidecar_has(s->sidecar, index);
 }
 
+static bool needs_staging(const stk_expert_store *s, uint32_t index)
+{
+    bool needs = false;
+    for (int i = 0; i < STK_SLICE_COUNT; i++)
+        needs |= !stk_store_in_place(s, index / s->model->expert_count, (stk_expert_slice)i);
+    return needs && !is_in_sidecar(s, index);
+}
+
 // The first expert of a queue, from `index` on, that has a slot to go to, and that slot;
 // UINT32_MAX: none, or no staging for it. An expert whose memory node is busy does not hold up
 // those of other nodes.
@@ -167,7 +175,7 @@ static uint32_t first_with_slot(stk_expert_store *s, uint32_t index, int32_t *sl
         uint64_t node = s->slot_at ? UINT64_C(1) << s->node_of[index] : 1;
         if (busy_nodes & node)
             continue;
-        if (!is_in_sidecar(s, index) && !free_staging(s))
+        if (needs_staging(s, index) && !free_staging(s))
             return UINT32_MAX;
         *slot = take_slot(s, index);
         if (*slot != STK_NONE)
@@ -210,11 +218,10 @@ static stk_load *begin_load(stk_expert_store *s)
         s->slot_entry[slot] = index;
         e->wanted_late = false;
         atomic_store_explicit(&e->state, STK_ENTRY_LOADING, memory_order_relaxed);
-        bool from_sidecar = is_in_sidecar(s, index);
         *load = (stk_load){.busy = true,
                            .entry = index,
-                           .from_sidecar = from_sidecar,
-                           .staging = from_sidecar ? NULL : free_staging(s)};
+                           .from_sidecar = is_in_sidecar(s, index),
+                           .staging = needs_staging(s, index) ? free_staging(s) : NULL};
         plan_load(s, load, index, stk_store_slot(s, (uint32_t)slot));
         return load;
     }
@@ -281,127 +288,4 @@ bool stk_store_next_read(void *store, stk_read *out)
     }
     pthread_mutex_unlock(&s->lock);
     return load != NULL;
-}
-
-// Called without the lock, as a loading entry belongs to the I/O side. Returns the time it took.
-static uint64_t pack_piece(stk_expert_store *s, const stk_piece *p)
-{
-    uint32_t index = p->load->entry;
-    uint8_t *slot = stk_store_slot(s, (uint32_t)s->entries[index].slot);
-    uint64_t from_ns = stk_store_now_ns();
-    stk_expert_pack_slice(&s->layouts[index / s->model->expert_count], p->slice, p->to + p->skip,
-                          slot);
-    return stk_store_now_ns() - from_ns;
-}
-
-// The first time an expert comes from the sidecar. 0, or EILSEQ. Called without the lock.
-static int verify(stk_expert_store *s, uint32_t index)
-{
-    stk_entry *e = &s->entries[index];
-    if (!e->verified)
-        e->verified = stk_sidecar_verify(s->sidecar, index, stk_store_slot(s, (uint32_t)e->slot));
-    return e->verified ? 0 : EILSEQ;
-}
-
-static void report(const stk_expert_store *s, const stk_load *load, const stk_read *r, int error)
-{
-    uint32_t layer = s->model->layer_first + load->entry / s->model->expert_count;
-    uint32_t expert = load->entry % s->model->expert_count;
-    const char *path = NULL;
-    if (load->from_sidecar)
-        path = stk_sidecar_path(s->sidecar);
-    for (uint32_t i = 0; i < stk_gguf_file_count(s->gguf) && !path; i++)
-        if (stk_model_file_fd(s->file, i) == r->fd)
-            path = stk_gguf_file_path(s->gguf, i);
-    stk_error(s->log, "%s: layer %u expert %u, at byte %" PRIu64 ": %s", path ? path : "?", layer,
-              expert, r->offset_bytes,
-              error == ENODATA ? "the file has become shorter" : strerror(error));
-}
-
-// The load has failed, but may be tried again: its expert queues once more.
-static void retry(stk_expert_store *s, stk_load *load)
-{
-    stk_entry *e = &s->entries[load->entry];
-    s->slot_entry[e->slot] = UINT32_MAX;
-    e->slot = STK_NONE;
-    e->load = STK_NONE;
-    atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
-    stk_store_enqueue(s, load->entry, (stk_want)e->urgency);
-    load->busy = false;
-}
-
-static void publish(stk_expert_store *s, stk_load *load, int error)
-{
-    stk_entry *e = &s->entries[load->entry];
-    if (error == 0) {
-        s->stats.reads++;
-        // release: poll reads the slot's bytes after an acquire load of the state
-        atomic_store_explicit(&e->state, STK_ENTRY_READY, memory_order_release);
-    } else {
-        s->slot_entry[e->slot] = UINT32_MAX;
-        e->slot = STK_NONE;
-        e->speculative = false;
-        // Nobody waits for a failed guess: it may be tried again.
-        int state = e->pins > 0 ? STK_ENTRY_FAILED : STK_ENTRY_ABSENT;
-        atomic_store_explicit(&e->state, state, memory_order_release);
-    }
-    e->load = STK_NONE;
-    load->busy = false;
-    atomic_fetch_add_explicit(&s->events, 1, memory_order_release);
-    pthread_cond_broadcast(&s->arrived);
-}
-
-// A sidecar that cannot be read or is damaged loses this expert; the GGUF still has it.
-static void retry_from_gguf(stk_expert_store *s, stk_load *load)
-{
-    stk_sidecar_drop(s->sidecar, load->entry);
-    retry(s, load); // queued, because that way needs staging
-}
-
-// Every read of a load has come back.
-static void finish_load(stk_expert_store *s, stk_load *load)
-{
-    int error = load->error;
-    if (error == 0 && load->from_sidecar)
-        error = verify(s, load->entry);
-    pthread_mutex_lock(&s->lock);
-    if (error != 0 && load->from_sidecar) {
-        if (error == EILSEQ)
-            stk_warn(s->log, "%s: layer %u expert %u does not match its checksum; using the GGUF",
-                     stk_sidecar_path(s->sidecar),
-                     s->model->layer_first + load->entry / s->model->expert_count,
-                     load->entry % s->model->expert_count);
-        retry_from_gguf(s, load);
-    } else if (error != 0 && s->entries[load->entry].pins > 0 &&
-               s->entries[load->entry].wanted_late) {
-        retry(s, load); // what a guess or a forward that has ended left under way
-    } else {
-        publish(s, load, error);
-    }
-    pthread_mutex_unlock(&s->lock);
-}
-
-void stk_store_read_done(void *store, const stk_read *read, int error)
-{
-    stk_expert_store *s = store;
-    stk_piece *piece = read->user;
-    stk_load *load = piece->load;
-    pthread_mutex_lock(&s->lock);
-    stk_store_count_busy(s);
-    s->in_flight--;
-    if (error != 0 && load->error == 0) {
-        load->error = error;
-        load->sealed = true; // no more reads for it
-        report(s, load, read, error);
-    }
-    bool packs = --piece->in_flight == 0 && piece->sealed && !load->from_sidecar &&
-                 load->error == 0;
-    pthread_mutex_unlock(&s->lock);
-    uint64_t pack_ns = packs ? pack_piece(s, piece) : 0;
-    pthread_mutex_lock(&s->lock);
-    s->stats.pack_ns += pack_ns;
-    bool last = --load->in_flight == 0 && load->sealed;
-    pthread_mutex_unlock(&s->lock);
-    if (last)
-        finish_load(s, load);
 }

@@ -7,6 +7,23 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
+// Rooms of the slices: what is packed is where it always is, in front.
+static void take_rooms(stk_expert_layout *l)
+{
+    const stk_matrix *slices[STK_SLICE_COUNT] = {&l->gate, &l->up, &l->down};
+    uint64_t end = l->bundle.group_bytes != 0 ? l->slot_bytes : 0;
+    l->rooms = stk_expert_packed_places(l);
+    for (int i = 0; i < STK_SLICE_COUNT && l->bundle.group_bytes == 0; i++) {
+        const stk_matrix *m = slices[i];
+        l->in_place[i] = m->format == STK_FORMAT_ROWS || m->format == STK_FORMAT_ROWS_T;
+        l->rooms.at[i] = end;
+        uint64_t bytes = l->in_place[i] ? m->rows * stk_type_row_bytes(m->type, m->cols)
+                                        : stk_dense_bytes(m->type, m->format, m->rows, m->cols);
+        end += round_up(bytes + (l->in_place[i] ? STK_DIRECT_ALIGN : 0), STK_DIRECT_ALIGN);
+    }
+    l->rooms_bytes = end > l->slot_bytes ? end : l->slot_bytes;
+}
+
 stk_expert_layout stk_expert_layout_of(const stk_model *model, const stk_layer *layer)
 {
     stk_expert_layout l;
@@ -33,15 +50,31 @@ stk_expert_layout stk_expert_layout_of(const stk_model *model, const stk_layer *
     l.slot_bytes = round_up(l.slot_bytes, 4096);
     l.source_bytes = ffn * stk_type_row_bytes(gate, width) + ffn * stk_type_row_bytes(up, width) +
                      l.down.rows * stk_type_row_bytes(down, l.down.cols);
+    take_rooms(&l);
     return l;
 }
 
-stk_expert stk_expert_at(const stk_expert_layout *layout, const uint8_t *slot)
+bool stk_expert_packs(const stk_expert_layout *layout)
+{
+    bool packs = false;
+    for (int i = 0; i < STK_SLICE_COUNT; i++)
+        packs |= !layout->in_place[i];
+    return packs;
+}
+
+stk_expert_places stk_expert_packed_places(const stk_expert_layout *layout)
+{
+    return (stk_expert_places){
+        {[STK_SLICE_UP] = layout->up_at, [STK_SLICE_DOWN] = layout->down_at}};
+}
+
+stk_expert stk_expert_at(const stk_expert_layout *layout, const stk_expert_places *places,
+                         const uint8_t *slot)
 {
     stk_expert e = {layout->gate, layout->up, layout->down};
-    e.gate.data = slot;
-    e.up.data = slot + layout->up_at;
-    e.down.data = slot + layout->down_at;
+    e.gate.data = slot + places->at[STK_SLICE_GATE];
+    e.up.data = slot + places->at[STK_SLICE_UP];
+    e.down.data = slot + places->at[STK_SLICE_DOWN];
     return e;
 }
 

@@ -7,14 +7,20 @@
 
 enum { INFLIGHT_DEFAULT = 16 };
 
-uint64_t stk_expert_store_slot_bytes(const stk_model *model)
+static uint64_t slot_bytes_of(const stk_model *model, bool packed)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        uint64_t slot = stk_expert_layout_of(model, &model->layers[i]).slot_bytes;
+        stk_expert_layout l = stk_expert_layout_of(model, &model->layers[i]);
+        uint64_t slot = packed ? l.slot_bytes : l.rooms_bytes;
         bytes = slot > bytes ? slot : bytes;
     }
     return bytes;
+}
+
+uint64_t stk_expert_store_slot_bytes(const stk_model *model)
+{
+    return slot_bytes_of(model, false);
 }
 
 uint32_t stk_expert_store_slots_min(const stk_model *model)
@@ -37,7 +43,8 @@ uint64_t stk_store_staging_bytes(const stk_model *model)
 uint64_t stk_expert_store_overhead_bytes(const stk_model *model)
 {
     uint64_t entries = (uint64_t)model->layer_count * model->expert_count;
-    return STK_STAGING_COUNT * stk_store_staging_bytes(model) + entries * (sizeof(stk_entry) + 16);
+    return STK_STAGING_COUNT * stk_store_staging_bytes(model) +
+           entries * (sizeof(stk_entry) + sizeof(stk_expert_places) + 16);
 }
 
 uint64_t stk_expert_store_unused_bytes(const stk_expert_store *s)
@@ -64,6 +71,8 @@ static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
     uint64_t fit = cache_bytes / s->slot_bytes;
     s->resident = cache_bytes == 0 || fit >= total;
     s->slot_count = s->resident ? total : (uint32_t)fit;
+    if (s->resident)
+        s->slot_bytes = slot_bytes_of(s->model, true);
     if (!s->resident && s->slot_count < stk_expert_store_slots_min(s->model))
         return stk_fail(s->log, STK_NO_MEMORY,
                         "%.1f MiB hold %u experts of %.2f MiB, at least %u are needed",
@@ -75,6 +84,29 @@ static stk_status take_slots(stk_expert_store *s, uint64_t cache_bytes)
     if (!s->slots)
         return stk_fail(s->log, STK_NO_MEMORY, "cannot reserve %.2f GiB for the experts",
                         (double)s->slots_size / 0x1p30);
+    return STK_OK;
+}
+
+// Where every expert lies in its slot: packed, or in rooms, behind as many bytes as a direct read
+// brings with it.
+static stk_status take_places(stk_expert_store *s)
+{
+    uint32_t experts = s->model->expert_count, total = s->model->layer_count * experts;
+    s->places = malloc(total * sizeof *s->places);
+    if (!s->places)
+        return STK_NO_MEMORY;
+    for (uint32_t index = 0; index < total; index++) {
+        uint32_t layer = index / experts;
+        const stk_expert_layout *l = &s->layouts[layer];
+        s->places[index] = s->in_rooms ? l->rooms : stk_expert_packed_places(l);
+        for (int i = 0; i < STK_SLICE_COUNT; i++) {
+            stk_expert_slice slice = (stk_expert_slice)i;
+            const stk_gguf_tensor *t = stk_expert_slice_tensor(&s->model->layers[layer], slice);
+            uint64_t offset = t->offset_bytes + index % experts * (t->size_bytes / experts);
+            if (stk_store_in_place(s, layer, slice))
+                s->places[index].at[i] += offset % STK_DIRECT_ALIGN;
+        }
+    }
     return STK_OK;
 }
 
@@ -111,10 +143,16 @@ static stk_status start_io(stk_expert_store *s, const stk_expert_store_options *
         .inflight_max = options->inflight_max ? options->inflight_max : INFLIGHT_DEFAULT,
         .fds = fds,
         .fd_count = count,
-        .source = {stk_store_next_read, stk_store_read_done, s},
+        .source = {stk_store_next_read, stk_store_read_done, stk_store_work, s},
         .log = s->log,
     };
     return stk_io_open(&io, &s->io);
+}
+
+static stk_status open_resident(stk_expert_store *s, const stk_expert_store_options *options)
+{
+    stk_status status = take_places(s);
+    return status == STK_OK ? stk_store_load_all(s, options) : status;
 }
 
 static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_options *options)
@@ -132,9 +170,15 @@ static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_opt
         else if (status != STK_IO)
             stk_warn(s->log, "%s is not used; experts come from the GGUF", options->sidecar);
     }
-    // Reads from a sidecar need no staging, but a damaged expert is read from the GGUF.
-    s->staging_count = s->sidecar ? 1 : STK_STAGING_COUNT;
-    status = start_io(s, options);
+    s->in_rooms = !s->sidecar;
+    bool packs = false;
+    for (uint32_t i = 0; i < s->model->layer_count; i++)
+        packs |= stk_expert_packs(&s->layouts[i]);
+    // A damaged expert of a sidecar is read from the GGUF.
+    s->staging_count = s->sidecar ? 1 : packs ? STK_STAGING_COUNT : 0;
+    status = take_places(s);
+    if (status == STK_OK)
+        status = start_io(s, options);
     if (status == STK_OK && options->usage_path) {
         s->usage_path = strdup(options->usage_path);
         if (!s->usage_path)
@@ -174,7 +218,7 @@ stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_ex
     if (status == STK_OK)
         status = stk_model_file_open(s->gguf, options->direct, s->log, &s->file);
     if (status == STK_OK)
-        status = s->resident ? stk_store_load_all(s, options) : open_streaming(s, options);
+        status = s->resident ? open_resident(s, options) : open_streaming(s, options);
     if (status != STK_OK)
         goto err_close;
     s->stats.slot_count = s->slot_count;
@@ -201,6 +245,7 @@ void stk_expert_store_close(stk_expert_store **store)
     stk_pages_free(s->slots, s->slots_size);
     free(s->slot_at);
     free(s->node_of);
+    free(s->places);
     free(s->slot_entry);
     free(s->entries);
     free(s->layouts);

@@ -59,7 +59,7 @@ uint64_t stk_expert_store_slot_bytes(const stk_model *model);
 uint32_t stk_expert_store_slots_min(const stk_model *model);
 // Memory besides the slots when not everything is resident: staging and tables.
 uint64_t stk_expert_store_overhead_bytes(const stk_model *model);
-// Of which an open store does not touch: with a sidecar, reads end in their slots.
+// Of which an open store does not touch: reads end in their slots where nothing is to be packed.
 uint64_t stk_expert_store_unused_bytes(const stk_expert_store *store);
 
 // An expert's matrices with NULL data, to look kernels up.
@@ -80,7 +80,8 @@ STK_CHECKED stk_status stk_expert_store_poll(stk_expert_store *store, uint32_t l
                                              uint32_t expert, stk_expert *out);
 void stk_expert_store_release(stk_expert_store *store, uint32_t layer, uint32_t expert);
 
-// Sleeping until something arrives: read the count, poll, and wait if nothing was there.
+// Waiting until something arrives: read the count, poll, and wait if nothing was there. Who waits
+// helps to lay out what has been read, and sleeps otherwise.
 uint32_t stk_expert_store_events(const stk_expert_store *store);
 void stk_expert_store_wait(stk_expert_store *store, uint32_t events_seen);
 // Wakes everybody who waits, as if something had arrived.
@@ -121,11 +122,11 @@ typedef struct stk_expert_store_stats {
     uint64_t speculative;      // experts read ahead of the router
     uint64_t speculative_used; // of which the router then chose
     uint64_t evictions;
-    uint64_t wait_ns;   // workers asleep in wait, summed
+    uint64_t wait_ns;   // workers in wait, summed
     uint64_t busy_ns;   // with at least one read in flight
     uint64_t flight_ns; // of every read, from being handed over until it was there
     uint64_t bursts;    // times that the disk began to read
-    uint64_t pack_ns;   // the I/O side re-laid slices of a GGUF
+    uint64_t pack_ns;   // slices of a GGUF were laid out anew
     uint32_t slot_count, slots_used;
     uint32_t inflight_peak;
 } stk_expert_store_stats;

@@ -2,9 +2,10 @@
 // back.
 #include "store/store_impl.h"
 
-static stk_expert expert_in_slot(const stk_expert_store *s, uint32_t layer, uint32_t slot)
+static stk_expert expert_in_slot(const stk_expert_store *s, uint32_t index, uint32_t slot)
 {
-    return stk_expert_at(&s->layouts[layer], stk_store_slot(s, slot));
+    return stk_expert_at(&s->layouts[index / s->model->expert_count], &s->places[index],
+                         stk_store_slot(s, slot));
 }
 
 // Counts the wish, pins, and queues what is missing. With the lock held; true: I/O has work.
@@ -110,14 +111,14 @@ stk_status stk_expert_store_poll(stk_expert_store *s, uint32_t layer, uint32_t e
 {
     uint32_t index = stk_store_entry(s, layer, expert);
     if (s->resident) {
-        *out = expert_in_slot(s, layer, index);
+        *out = expert_in_slot(s, index, index);
         return STK_OK;
     }
     const stk_entry *e = &s->entries[index];
     // acquire: pairs with the release in publish(), so the slot's bytes are seen
     int state = atomic_load_explicit(&e->state, memory_order_acquire);
     if (state == STK_ENTRY_READY) {
-        *out = expert_in_slot(s, layer, (uint32_t)e->slot);
+        *out = expert_in_slot(s, index, (uint32_t)e->slot);
         return STK_OK;
     }
     return state == STK_ENTRY_FAILED ? STK_IO : STK_PENDING;
@@ -150,8 +151,13 @@ void stk_expert_store_wait(stk_expert_store *s, uint32_t events_seen)
 {
     uint64_t from = stk_store_now_ns();
     pthread_mutex_lock(&s->lock);
-    while (atomic_load_explicit(&s->events, memory_order_relaxed) == events_seen)
+    while (atomic_load_explicit(&s->events, memory_order_relaxed) == events_seen) {
+        if (stk_store_settle(s)) // what it waits for, maybe
+            continue;
+        s->sleepers++;
         pthread_cond_wait(&s->arrived, &s->lock);
+        s->sleepers--;
+    }
     s->stats.wait_ns += stk_store_now_ns() - from;
     pthread_mutex_unlock(&s->lock);
 }

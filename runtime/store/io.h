@@ -19,10 +19,13 @@ typedef struct stk_read {
     void *user; // the source's
 } stk_read;
 
-// Where reads come from. Called from I/O threads, never two at once for one stk_io.
+// Where reads come from. Called from I/O threads; next and done never two at once for one stk_io.
 typedef struct stk_io_source {
     bool (*next)(void *user, stk_read *out);                   // false: nothing to read now
     void (*done)(void *user, const stk_read *read, int error); // 0, or errno
+    // Does a part of what is to be done with bytes that have come, when reads have been seen to.
+    // False: there is nothing to do.
+    bool (*work)(void *user);
     void *user;
 } stk_io_source;
 

@@ -27,6 +27,11 @@ static void *thread_main(void *argument)
     while (!t->stop) {
         stk_read r;
         uint32_t kicks = t->kicks;
+        pthread_mutex_unlock(&t->lock);
+        bool worked = t->source.work(t->source.user); // meanwhile the other threads read
+        pthread_mutex_lock(&t->lock);
+        if (worked)
+            continue;
         if (t->source.next(t->source.user, &r)) {
             pthread_mutex_unlock(&t->lock);
             int error = stk_read_at(r.fd, r.to, r.bytes, r.bytes_needed, r.offset_bytes);

@@ -118,27 +118,41 @@ static void fail_everything(ring *r, int error)
         stk_read wanted;
         while (r->source.next(r->source.user, &wanted))
             r->source.done(r->source.user, &wanted, error);
+        while (r->source.work(r->source.user))
+            ;
         nanosleep(&pause, NULL);
     }
 }
 
+// Sees to what has come; false: nothing.
+static bool reap(ring *r)
+{
+    struct io_uring_cqe *cqe;
+    bool any = false;
+    while (io_uring_peek_cqe(&r->uring, &cqe) == 0) {
+        complete(r, cqe);
+        io_uring_cqe_seen(&r->uring, cqe);
+        any = true;
+    }
+    return any;
+}
+
+// The source's work is done in pieces, each after new reads were submitted, and only when none has
+// come back: so the disk does not wait for it.
 static void *thread_main(void *argument)
 {
     ring *r = argument;
+    bool maybe_work = false;
     while (!atomic_load_explicit(&r->stop, memory_order_acquire) || r->inflight > 0) {
         if (!atomic_load_explicit(&r->stop, memory_order_acquire))
             fill(r);
-        int rc = io_uring_submit_and_wait(&r->uring, 1);
+        int rc = io_uring_submit_and_wait(&r->uring, maybe_work ? 0 : 1);
         if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
             stk_error(r->log, "io_uring: %s", strerror(-rc));
             fail_everything(r, -rc);
             return NULL;
         }
-        struct io_uring_cqe *cqe;
-        while (io_uring_peek_cqe(&r->uring, &cqe) == 0) {
-            complete(r, cqe);
-            io_uring_cqe_seen(&r->uring, cqe);
-        }
+        maybe_work = reap(r) || (maybe_work && r->source.work(r->source.user));
     }
     return NULL;
 }

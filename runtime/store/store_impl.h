@@ -2,8 +2,8 @@
 //
 //   entry: an expert of a layer. In at most one queue; owns at most one slot.
 //   slot:  room for one expert. Free, or owned by an entry that is loading or ready.
-//   A load is cut into reads of READ_BYTES, handed out by urgency; the GGUF's three slices go
-//   through a staging buffer, and each is packed when it is there.
+//   A load is cut into reads of READ_BYTES, handed out by urgency; those of the GGUF's three slices
+//   that are not used as they are go through a staging buffer, and each is packed when it is there.
 #ifndef STK_STORE_STORE_IMPL_H
 #define STK_STORE_STORE_IMPL_H
 
@@ -33,8 +33,10 @@ typedef enum stk_entry_state {
 typedef struct stk_piece {
     struct stk_load *load;
     stk_expert_slice slice; // of the GGUF's
+    bool in_place;          // read where it is used
     uint32_t in_flight;
-    bool sealed; // every read of it was handed out
+    bool sealed;  // every read of it was handed out
+    bool arrived; // its bytes wait to be packed or checked
     int fd;
     uint64_t from;         // file offset, aligned when direct
     uint64_t bytes;        // aligned likewise
@@ -54,7 +56,7 @@ typedef struct stk_load {
     int error;
     bool from_sidecar;
     stk_piece pieces[STK_SLICE_COUNT];
-    uint8_t *staging; // NULL: straight into the slot
+    uint8_t *staging; // NULL: everything straight into the slot
 } stk_load;
 
 typedef struct stk_entry {
@@ -93,6 +95,8 @@ struct stk_expert_store {
     uint32_t node_count;
     uint32_t node_first[STK_NODES_MAX + 1]; // each node's first place
     uint32_t *slot_entry;                   // [slot_count], UINT32_MAX: free
+    stk_expert_places *places; // [layer_count * expert_count], where they lie in their slots
+    bool in_rooms; // they lie in rooms, so that what needs no packing is read where it is used
 
     pthread_mutex_t lock; // guards what follows
     pthread_cond_t arrived;
@@ -112,6 +116,7 @@ struct stk_expert_store {
     bool is_sweep; // the pass that is on needs most experts of every layer
     stk_expert_store_stats stats;
     uint32_t in_flight;
+    uint32_t sleepers;   // in stk_expert_store_wait
     uint64_t counted_ns; // until when the stats know how long the disk was busy
 
     stk_model_file *file;
@@ -130,9 +135,13 @@ stk_status stk_store_warm(stk_expert_store *s, const atomic_int *cancel);
 void stk_store_count_busy(stk_expert_store *s); // before in_flight changes
 void stk_store_enqueue(stk_expert_store *s, uint32_t entry, stk_want urgency);
 void stk_store_unlink(stk_expert_store *s, uint32_t entry);
-// The I/O source.
-bool stk_store_next_read(void *store, stk_read *out);
+bool stk_store_next_read(void *store, stk_read *out); // the I/O source's
+
+// expert_arrive.c: the rest of the I/O source. Packs or checks a piece that has come.
 void stk_store_read_done(void *store, const stk_read *read, int error);
+bool stk_store_work(void *store);
+// The same with the lock held, which it gives up meanwhile.
+bool stk_store_settle(stk_expert_store *s);
 
 // expert_store.c: one staging buffer, an expert's three slices.
 uint64_t stk_store_staging_bytes(const stk_model *model);
@@ -159,6 +168,13 @@ static inline uint8_t *stk_store_slot(const stk_expert_store *s, uint32_t slot)
 static inline bool stk_store_may_hold(const stk_expert_store *s, uint32_t slot, uint32_t entry)
 {
     return !s->slot_at || s->node_of[slot] == s->node_of[entry];
+}
+
+// Whether the GGUF's bytes of this slice are read where they are used.
+static inline bool stk_store_in_place(const stk_expert_store *s, uint32_t layer,
+                                      stk_expert_slice slice)
+{
+    return s->in_rooms && s->layouts[layer].in_place[slice];
 }
 
 static inline uint32_t stk_store_entry(const stk_expert_store *s, uint32_t layer, uint32_t expert)

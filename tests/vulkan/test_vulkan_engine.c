@@ -19,7 +19,7 @@ typedef struct outcome {
     uint32_t vocab;
     uint32_t gpu_experts, gpu_experts_after;
     uint64_t moves, taken;
-    bool in_place, in_pool;
+    bool in_place, in_pool, is_limited;
 } outcome;
 
 // How a run differs from the CPU's.
@@ -82,6 +82,24 @@ static stk_engine *open_engine(stk_engine_options *options)
     return engine;
 }
 
+// Between forward passes nobody holds an expert but the moves: without them no more stay than the
+// fewest slots have room for.
+static void check_no_pins(stk_engine *engine)
+{
+    stk_expert_store *store = engine->store;
+    uint32_t kept = 0;
+    stk_expert expert;
+    if (stk_expert_store_is_resident(store))
+        return;
+    if (engine->gpu)
+        stk_gpu_drop_moves(engine->gpu);
+    uint32_t slots = stk_expert_store_set_slots(store, 0);
+    for (uint32_t layer = 0; layer < engine->model.layer_count; layer++)
+        for (uint32_t e = 0; e < engine->model.expert_count; e++)
+            kept += stk_expert_store_poll(store, layer, e, &expert) == STK_OK;
+    assert_true(kept <= slots);
+}
+
 // Reads a prompt in two uneven batches, then draws `count` tokens.
 static outcome generate(const setting *set, uint32_t count)
 {
@@ -116,7 +134,9 @@ static outcome generate(const setting *set, uint32_t count)
     o.gpu_experts_after = stk_engine_gpu_experts(engine);
     o.moves = stk_engine_gpu_moves(engine);
     o.in_pool = engine->gpu && engine->gpu->pool;
+    o.is_limited = !stk_expert_store_is_resident(engine->store);
     o.taken = stk_gpu_taken_count(engine->gpu);
+    check_no_pins(engine);
     stk_session_close(&session);
     stk_engine_close(&engine);
     return o;
@@ -221,26 +241,51 @@ static void test_nodes(void **state)
     expect_cpu(&(setting){.device = "vulkan", .percent = 100, .nodes = 2}, 6);
 }
 
-// Memory is limited and the device shares it: it reads the slots of the store in place, which hold
-// other experts from token to token.
-static void test_shared_slots(void **state)
+// Bytes for a part of the experts: the least that is said to be needed, and a little more.
+static uint64_t little_memory(const stk_vk_faults *faults)
 {
-    (void)state;
     const stk_engine_options least = {.model_path = STK_MODELS "/stories-q4_0.gguf",
                                       .log = &keeps_last,
                                       .ignores_usage = true,
                                       .device = "vulkan",
                                       .gpu_experts_percent = 100,
-                                      .memory_bytes = 1 << 20};
+                                      .memory_bytes = 1 << 20,
+                                      .gpu_faults = faults};
     stk_engine *engine = NULL;
     assert_int_equal(stk_engine_open(&least, &engine), STK_NO_MEMORY);
     const char *named = strstr(last_line, "--memory ");
     assert_non_null(named);
-    uint64_t mib = strtoull(named + strlen("--memory "), NULL, 10);
+    return (strtoull(named + strlen("--memory "), NULL, 10) + 8) << 20;
+}
+
+// Memory is limited and the device has its own: what it gets is read by the store, held until it is
+// copied, and given back.
+static void test_limited_store(void **state)
+{
+    (void)state;
+    setting set = {.device = "vulkan",
+                   .percent = 30,
+                   .churns = true,
+                   .staging = 2,
+                   .faults = {.apart = true, .unmapped = true}};
+    set.memory_bytes = little_memory(&set.faults);
+    outcome gpu = expect_cpu(&set, MOVES_TOKENS);
+    assert_true(gpu.is_limited && !gpu.in_pool);
+    assert_true(gpu.gpu_experts > 0 && gpu.moves > 0 && gpu.taken > 0);
+    set.loses_at = 5;
+    assert_int_equal(expect_cpu(&set, 8).gpu_experts_after, 0);
+}
+
+// Memory is limited and the device shares it: it reads the slots of the store in place, which hold
+// other experts from token to token.
+static void test_shared_slots(void **state)
+{
+    (void)state;
+    uint64_t bytes = little_memory(NULL);
     for (uint32_t percent = 40; percent <= 100; percent += 60) {
         outcome gpu = expect_cpu(&(setting){.device = "vulkan",
                                             .percent = percent,
-                                            .memory_bytes = (mib + 8) << 20,
+                                            .memory_bytes = bytes,
                                             .loses_at = percent == 40 ? 15 : 0},
                                  MOVES_TOKENS);
         if (!gpu.in_pool) // a device of its own memory
@@ -469,13 +514,19 @@ static void test_wrong_devices(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share_changes_nothing), cmocka_unit_test(test_moves_change_nothing),
-        cmocka_unit_test(test_copies_when_chosen),    cmocka_unit_test(test_nodes),
-        cmocka_unit_test(test_shared_slots),          cmocka_unit_test(test_memory_ends),
-        cmocka_unit_test(test_lost_at_submission),    cmocka_unit_test(test_budget_falls),
-        cmocka_unit_test(test_usage_chooses),         cmocka_unit_test(test_overlap),
-        cmocka_unit_test(test_missing_features),      cmocka_unit_test(test_wrong_devices)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_share_changes_nothing),
+                                       cmocka_unit_test(test_moves_change_nothing),
+                                       cmocka_unit_test(test_copies_when_chosen),
+                                       cmocka_unit_test(test_nodes),
+                                       cmocka_unit_test(test_limited_store),
+                                       cmocka_unit_test(test_shared_slots),
+                                       cmocka_unit_test(test_memory_ends),
+                                       cmocka_unit_test(test_lost_at_submission),
+                                       cmocka_unit_test(test_budget_falls),
+                                       cmocka_unit_test(test_usage_chooses),
+                                       cmocka_unit_test(test_overlap),
+                                       cmocka_unit_test(test_missing_features),
+                                       cmocka_unit_test(test_wrong_devices)};
     stk_vk_device_info infos[STK_VK_DEVICES_MAX];
     uint32_t count = 0;
     if (stk_vk_devices(&test_log, infos, &count) != STK_OK)

@@ -61,7 +61,8 @@ static void reference(const fixture *f, uint32_t row, uint32_t slot, float *y)
     static int32_t sum[FFN_MAX / 32];
     static uint32_t active[FFN_MAX], first[FFN_MAX / 32 + 1];
     uint32_t ffn = f->model.ffn_width, groups = ffn / 32, count = 0;
-    stk_expert e = stk_expert_at(&f->layout, f->slots[slot]);
+    stk_expert_places places = stk_expert_packed_places(&f->layout);
+    stk_expert e = stk_expert_at(&f->layout, &places, f->slots[slot]);
     stk_act act = act_of(&f->acts, row);
     stk_matmul_ref(&e.gate, 0, ffn, &act, 1, gate, ffn);
     for (uint32_t j = 0; j < ffn; j++) {
