@@ -66,6 +66,8 @@ static void finish(uint32_t at, int error)
                     (ssize_t)read.bytes_needed);
     memmove(&io.reads[at], &io.reads[at + 1], (--io.count - at) * sizeof read);
     io.source.done(io.source.user, &read, error);
+    while (io.source.work(io.source.user))
+        continue;
 }
 
 static void finish_all(void)
