@@ -290,9 +290,7 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     // One thread reads and lays out what was read: experts come as fast as if it did that in turns
     // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
     // of a layer's last expert the last slice is waited for.
-    double pack_s = m->is_repacked
-                        ? (double)m->read_bytes * PACK_MOVES / bandwidth(c->machine, 1, false)
-                        : 0;
+    double pack_s = (double)m->pack_bytes * PACK_MOVES / bandwidth(c->machine, 1, false);
     double taken_s = workers_of(c) < c->machine->worker_max ? 0 : missed * pack_s / workers_of(c);
     c->out->stages[STK_STAGE_GATE].seconds += taken_s;
     compute += taken_s;

@@ -390,7 +390,7 @@ static void find_binding(const search *s, stk_plan *p)
     more.prompt_slots = more.prompt_slots > p->experts / 2 ? p->experts : 2 * more.prompt_slots;
     more.decode_slots = more.decode_slots > p->experts / 2 ? p->experts : 2 * more.decode_slots;
     stk_plan_model packed = *s->model;
-    packed.is_repacked = false;
+    packed.pack_bytes = 0;
     p->gain_packed = 1 - plan_seconds(s->machine, &packed, s->wishes, &s->best) / s->best_seconds;
     p->gain_memory = 1 - plan_seconds(s->machine, s->model, s->wishes, &more) / s->best_seconds;
 }

@@ -98,8 +98,8 @@ typedef struct stk_plan_model {
     uint64_t head_bytes, head_macs;  // of the model
     uint64_t slot_bytes, read_bytes; // of one expert: in memory; read from disk
     uint32_t slots_min;
-    bool is_repacked;  // what is read is laid out anew, by the thread that reads
-    bool starts_empty; // no record says which experts to load before the first prompt
+    uint64_t pack_bytes; // of those read: are laid out anew, by the thread that reads
+    bool starts_empty;   // no record says which experts to load before the first prompt
 
     // Memory of the model.
     uint64_t program_bytes;

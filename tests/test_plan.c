@@ -326,7 +326,7 @@ static void repacking_costs_what_is_read(void **state)
     stk_plan_machine m = plan_machine(1, 8, UINT64_C(16) << 30, 40);
     stk_plan_choices c = {.worker_count = 8, .batch_rows = 512, .reads_inflight = 16};
     stk_plan_cost before, after;
-    o.is_repacked = true;
+    o.pack_bytes = o.read_bytes;
     m.disk_bytes_per_s = 100e9; // no disk is that fast: one thread cannot keep up with it
     for (uint32_t slots = 256; slots <= 1024; slots += 768) {
         c.prompt_slots = c.decode_slots = slots;
@@ -349,7 +349,7 @@ static void says_what_packing_saves(void **state)
     for (int is_limited = 0; is_limited < 2; is_limited++)
         for (int is_repacked = 0; is_repacked < 2; is_repacked++) {
             wishes.memory_bytes = is_limited ? GIB : 0;
-            o.is_repacked = is_repacked;
+            o.pack_bytes = is_repacked ? o.read_bytes : 0;
             assert_int_equal(stk_plan_make(&m, &o, &wishes, &plan), STK_OK);
             assert_true(is_limited && is_repacked ? plan.gain_packed > 0.05
                                                   : fabs(plan.gain_packed) < 1e-9);

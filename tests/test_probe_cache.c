@@ -74,7 +74,7 @@ static stk_probe_results sample(void)
     r.reads[0] = (stk_probe_read){0, 0, 2, 20000, 12000, UINT64_C(5) << 30, 15000, 9000};
     stk_probe_disk d = disk("sda", 1);
     stk_probe_results_add_disk(&r, &d, 100);
-    assert_true(stk_probe_results_use_disk(&r, &d.device, 3e9, 150));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, &(stk_measured){3e9, 2, 0}, 150));
     const stk_known_product up = {7, "up Q4_K", 3e10, 9e10}, down = {8, "down Q6_K", 2e10, 8e10};
     stk_probe_results_add_product(&r, &up);
     stk_probe_results_add_product(&r, &down);
@@ -190,14 +190,15 @@ static void runs_are_remembered(void **state)
     d.random_expert_mib_s = 1000;
     stk_probe_results_add_disk(&r, &d, 1000);
     const stk_known_disk *known = stk_probe_results_disk(&r, &d.device);
-    const double mib = 0x1p20;
+    const double mib = 0x1p20, probe_s = 0.25; // so long are both runs
+    const stk_measured quick = {2000 * mib, probe_s, 0}, quicker = {4000 * mib, probe_s, 0};
     assert_true(is_near(stk_known_disk_bytes_per_s(known, 5000), 1000 * mib));
-    assert_false(stk_probe_results_use_disk(&r, &other.device, 1e9, 1000));
-    assert_true(stk_probe_results_use_disk(&r, &d.device, 2000 * mib, 1000));
+    assert_false(stk_probe_results_use_disk(&r, &other.device, &quick, 1000));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, &quick, 1000));
     assert_true(is_near(known->run_bytes_per_s, 2000 * mib)); // the first counts alone
     // As old as each other: the time per byte is halfway.
     assert_true(is_near(stk_known_disk_bytes_per_s(known, 9000), 1000 * mib / 0.75));
-    assert_true(stk_probe_results_use_disk(&r, &d.device, 4000 * mib, 1000 + 100000));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, &quicker, 1000 + 100000));
     assert_true(known->run_bytes_per_s > 3950 * mib && known->run_bytes_per_s < 4000 * mib);
     assert_true(stk_known_disk_bytes_per_s(known, 1000 + 100000) > 3800 * mib);
     stk_probe_results_add_disk(&r, &d, 1000 + 100000);
@@ -205,6 +206,27 @@ static void runs_are_remembered(void **state)
     double both = stk_known_disk_bytes_per_s(known, 1000 + 100000);
     assert_true(both > 1500 * mib && both < 1700 * mib);
     assert_true(is_near(stk_known_disk_bytes_per_s(known, 0), both)); // a clock set back
+}
+
+// What was seen for longer counts more, but no past so much that a change would not be seen.
+static void long_runs_count_more(void **state)
+{
+    (void)state;
+    stk_probe_results r = {0};
+    stk_probe_disk d = disk("sda", 1);
+    d.random_expert_mib_s = 1000;
+    stk_probe_results_add_disk(&r, &d, 1000);
+    const double mib = 0x1p20;
+    const stk_measured slow = {2000 * mib, 2, 0}, fast = {4000 * mib, 6, 0};
+    assert_true(stk_probe_results_use_disk(&r, &d.device, &slow, 1000));
+    // 0.25 s at 1000 and 2 s at 2000 MiB/s, by the time per byte.
+    const stk_known_disk *known = stk_probe_results_disk(&r, &d.device);
+    assert_true(is_near(stk_known_disk_bytes_per_s(known, 1000), 1800 * mib));
+    for (int i = 0; i < 50; i++)
+        assert_true(stk_probe_results_use_disk(&r, &d.device, &slow, 1000));
+    assert_true(is_near(known->run_bytes_per_s, 2000 * mib) && is_near(known->run_seconds, 6));
+    assert_true(stk_probe_results_use_disk(&r, &d.device, &fast, 1000));
+    assert_true(is_near(known->run_bytes_per_s, 4000 / 1.5 * mib));
 }
 
 // A run says something of its disk when it read a lot, many at once, and waited for it.
@@ -216,19 +238,19 @@ static void only_waiting_runs_count(void **state)
                                          .flight_ns = 8000000000,
                                          .wait_ns = 1000000000,
                                          .pack_ns = 0};
-    assert_true(is_near(stk_disk_use_bytes_per_s(&good, 2), 0x1p30));
+    assert_true(is_near(stk_disk_use_of(&good, 2).bytes_per_s, 0x1p30));
     stk_expert_store_stats s = good;
     s.read_bytes = 100 << 20;
-    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
+    assert_true(stk_disk_use_of(&s, 2).bytes_per_s <= 0);
     s = good;
     s.flight_ns = 2 * s.busy_ns;
-    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
-    assert_true(stk_disk_use_bytes_per_s(&good, 8) <= 0); // an eighth of the time
+    assert_true(stk_disk_use_of(&s, 2).bytes_per_s <= 0);
+    assert_true(stk_disk_use_of(&good, 8).bytes_per_s <= 0); // an eighth of the time
     s = good;
     s.pack_ns = s.busy_ns / 10;
-    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0);
+    assert_true(stk_disk_use_of(&s, 2).bytes_per_s <= 0);
     s = (stk_expert_store_stats){.read_bytes = UINT64_C(1) << 40};
-    assert_true(stk_disk_use_bytes_per_s(&s, 2) <= 0); // no time at all
+    assert_true(stk_disk_use_of(&s, 2).bytes_per_s <= 0); // no time at all
 }
 
 static char *read_file(const char *path)
@@ -259,7 +281,7 @@ static void damage_is_ignored(void **state)
         assert_non_null(strstr(f->line, "ignored"));
     }
     static const char *const damages[][2] = {
-        {"\"version\": 6", "\"version\": 5"},
+        {"\"version\": 7", "\"version\": 6"},
         {"\"code\": 7", "\"code\": 0"},
         {"\"one_row_per_s\": 2e10", "\"one_row_per_s\": 0.0"},
         {"\"many_rows_per_s\": 9e10", "\"many_rows_per_s\": null"},
@@ -359,6 +381,7 @@ int main(void)
         TEST(disks_are_bounded),
         TEST(products_are_bounded),
         TEST(runs_are_remembered),
+        TEST(long_runs_count_more),
         TEST(only_waiting_runs_count),
         TEST(damage_is_ignored),
         TEST(store_fails),

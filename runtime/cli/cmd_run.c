@@ -112,9 +112,9 @@ static void learn(stk_run *run)
     stk_expert_store_stats now = stk_expert_store_get_stats(store);
     stk_expert_store_stats reads = stk_expert_store_stats_between(&run->reads, &now);
     uint32_t threads = stk_engine_thread_count(run->model.engine);
-    double bytes_per_s = stk_disk_use_bytes_per_s(&reads, threads);
-    if (run->learns && !stk_expert_store_is_resident(store) && bytes_per_s > 0)
-        run->disk_bytes_per_s = bytes_per_s;
+    stk_measured use = stk_disk_use_of(&reads, threads);
+    if (run->learns && !stk_expert_store_is_resident(store) && use.bytes_per_s > 0)
+        run->disk_use = use;
 }
 
 // The passes since the metrics were reset, against what was planned for such passes: a prompt's
@@ -426,8 +426,8 @@ static int run_with_model(stk_run *run, stk_engine_options *engine,
         exit_code = stk_exit_code(status);
         if (status == STK_OK)
             exit_code = run->options.is_chat ? stk_run_chat(run) : continue_text(run, text);
-        if (run->disk_bytes_per_s > 0)
-            stk_disk_use_remember(engine->model_path, run->disk_bytes_per_s, &run->console.log);
+        if (run->disk_use.bytes_per_s > 0)
+            stk_disk_use_remember(engine->model_path, &run->disk_use, &run->console.log);
         if (!close_run(run) && exit_code == STK_EXIT_DONE)
             exit_code = STK_EXIT_FAILED;
         stk_ranks_part(engine);

@@ -6,14 +6,15 @@
 #define STK_CLI_DISK_USE_H
 
 #include "base/log.h"
+#include "scheduler/history.h"
 #include "store/expert_store.h"
 
-// Bytes per second of these reads while the disk was busy; 0: they say nothing about it. Too few
-// they are, or too few at once, the workers hardly waited, or slices were laid out meanwhile.
-double stk_disk_use_bytes_per_s(const stk_expert_store_stats *reads, uint32_t thread_count);
+// These reads while the disk was busy; a speed of 0: they say nothing about it. Too few they are,
+// or too few at once, the workers hardly waited, or slices were laid out meanwhile.
+stk_measured stk_disk_use_of(const stk_expert_store_stats *reads, uint32_t thread_count);
 
 // Remembers the figure for the disk of model_path, where that disk was probed before. Says at info
 // what is remembered; failures are no concern of the run.
-void stk_disk_use_remember(const char *model_path, double bytes_per_s, const stk_log *log);
+void stk_disk_use_remember(const char *model_path, const stk_measured *use, const stk_log *log);
 
 #endif

@@ -1,7 +1,6 @@
 #include "cli/probe_cache.h"
 
 #include "cli/probe_json.h"
-#include "scheduler/history.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,7 +12,9 @@
 #include <unistd.h>
 
 // Raise the version when a figure is measured in another way, or kernels become much faster.
-enum { VERSION = 6, MACHINES_MAX = 16, FILE_BYTES_MAX = 16 << 20, FINGERPRINT_BYTES = 17 };
+enum { VERSION = 7, MACHINES_MAX = 16, FILE_BYTES_MAX = 16 << 20, FINGERPRINT_BYTES = 17 };
+
+static const double PROBE_S = 0.25; // that the quick probe looks at a disk
 
 void stk_probe_results_free(stk_probe_results *results)
 {
@@ -57,14 +58,16 @@ void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk
 }
 
 bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_device *device,
-                                double bytes_per_s, int64_t at)
+                                const stk_measured *run, int64_t at)
 {
     uint32_t i = find_disk(results, device);
     if (i == results->disk_count)
         return false;
     stk_known_disk *d = &results->disks[i];
-    const stk_measured runs[] = {{bytes_per_s, 0}, {d->run_bytes_per_s, (double)(at - d->run_at)}};
-    d->run_bytes_per_s = stk_history_bytes_per_s(runs, 2);
+    const stk_measured before = {d->run_bytes_per_s, d->run_seconds, (double)(at - d->run_at)};
+    const stk_measured both = stk_history_add(run, &before);
+    d->run_bytes_per_s = both.bytes_per_s;
+    d->run_seconds = both.seconds;
     d->run_at = at;
     return true;
 }
@@ -72,8 +75,8 @@ bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_devi
 double stk_known_disk_bytes_per_s(const stk_known_disk *d, int64_t now)
 {
     const stk_measured known[] = {
-        {(double)d->probe.random_expert_mib_s * 0x1p20, (double)(now - d->probed_at)},
-        {d->run_bytes_per_s, (double)(now - d->run_at)},
+        {(double)d->probe.random_expert_mib_s * 0x1p20, PROBE_S, (double)(now - d->probed_at)},
+        {d->run_bytes_per_s, d->run_seconds, (double)(now - d->run_at)},
     };
     return stk_history_bytes_per_s(known, 2);
 }

@@ -8,6 +8,7 @@
 #define STK_CLI_PROBE_CACHE_H
 
 #include "engine/product.h"
+#include "scheduler/history.h"
 #include "topology/probe.h"
 
 enum { STK_PROBE_DISKS_MAX = 8, STK_PROBE_GPUS_MAX = 8, STK_PROBE_NAME_BYTES = 256 };
@@ -25,6 +26,7 @@ typedef struct stk_known_disk {
     stk_probe_disk probe;
     int64_t probed_at;      // seconds since 1970
     double run_bytes_per_s; // 0: no such run
+    double run_seconds;     // that this was seen for
     int64_t run_at;         // the last
 } stk_known_disk;
 
@@ -59,7 +61,7 @@ void stk_probe_results_add_disk(stk_probe_results *results, const stk_probe_disk
 // Counts what a run got of a disk; runs before it count the less the older they are
 // (scheduler/history.h). False: that disk was never probed, nothing is kept.
 bool stk_probe_results_use_disk(stk_probe_results *results, const stk_block_device *device,
-                                double bytes_per_s, int64_t at);
+                                const stk_measured *run, int64_t at);
 // Bytes per second to plan with, of probe and runs.
 double stk_known_disk_bytes_per_s(const stk_known_disk *disk, int64_t now);
 

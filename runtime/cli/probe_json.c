@@ -40,15 +40,16 @@ static json_t *product_to_json(const stk_known_product *p)
 static json_t *disk_to_json(const stk_known_disk *known)
 {
     const stk_probe_disk *d = &known->probe;
-    return json_pack(
-        "{s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "device",
-        d->device.name, "device_bytes", (json_int_t)d->device.size_bytes, "file_bytes",
-        (json_int_t)d->file_bytes, "direct", d->is_direct, "engine", d->engine, "sequential_mib_s",
-        (json_int_t)d->sequential_mib_s, "random_expert_mib_s", (json_int_t)d->random_expert_mib_s,
-        "random_4kib_per_s", (json_int_t)d->random_4kib_per_s, "random_4kib_latency_ns",
-        (json_int_t)d->random_4kib_latency_ns, "random_4kib_deep_per_s",
-        (json_int_t)d->random_4kib_deep_per_s, "probed_at", (json_int_t)known->probed_at,
-        "run_bytes_per_s", known->run_bytes_per_s, "run_at", (json_int_t)known->run_at);
+    return json_pack("{s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I}",
+                     "device", d->device.name, "device_bytes", (json_int_t)d->device.size_bytes,
+                     "file_bytes", (json_int_t)d->file_bytes, "direct", d->is_direct, "engine",
+                     d->engine, "sequential_mib_s", (json_int_t)d->sequential_mib_s,
+                     "random_expert_mib_s", (json_int_t)d->random_expert_mib_s, "random_4kib_per_s",
+                     (json_int_t)d->random_4kib_per_s, "random_4kib_latency_ns",
+                     (json_int_t)d->random_4kib_latency_ns, "random_4kib_deep_per_s",
+                     (json_int_t)d->random_4kib_deep_per_s, "probed_at",
+                     (json_int_t)known->probed_at, "run_bytes_per_s", known->run_bytes_per_s,
+                     "run_seconds", known->run_seconds, "run_at", (json_int_t)known->run_at);
 }
 
 static json_t *gpu_to_json(const stk_probe_gpu *g)
@@ -161,6 +162,7 @@ static bool take_disk(const json_t *json, stk_known_disk *known)
            take_u64(json, "random_4kib_deep_per_s", INT64_MAX, &out->random_4kib_deep_per_s) &&
            take_time(json, "probed_at", &known->probed_at) &&
            take_real(json, "run_bytes_per_s", &known->run_bytes_per_s) &&
+           take_real(json, "run_seconds", &known->run_seconds) &&
            take_time(json, "run_at", &known->run_at);
 }
 

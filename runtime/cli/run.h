@@ -8,6 +8,7 @@
 #include "engine/generate.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
+#include "scheduler/history.h"
 #include "store/expert_store.h"
 
 typedef struct stk_run_options {
@@ -41,7 +42,7 @@ typedef struct stk_run {
     char prompt_report[2048];     // lines of it about the prompt
     stk_expert_store_stats reads; // of experts, when the passes that are compared began
     bool learns;                  // how fast the disk is, from the reads of new tokens
-    double disk_bytes_per_s;      // 0: nothing learned
+    stk_measured disk_use;        // a speed of 0: nothing learned
     int output_error;             // errno of standard output, ends the run
 } stk_run;
 

@@ -128,6 +128,10 @@ static void count_layer_experts(const stk_engine *engine, const stk_layer *layer
     out->down_bytes += cost.down_neuron * m->ffn_width + groups;
     out->down_always_bytes += groups;
     out->read_bytes += l.source_bytes;
+    for (int i = 0; i < STK_SLICE_COUNT; i++)
+        if (!l.in_place[i])
+            out->pack_bytes += stk_expert_slice_tensor(layer, (stk_expert_slice)i)->size_bytes /
+                               m->expert_count;
     mix_add(&out->gate_mix, stk_product_of_matrix(STK_PRODUCT_DENSE, &l.gate), 1);
     mix_add(&out->up_mix, stk_product_of_matrix(STK_PRODUCT_UP, &l.up), 1);
     mix_add(&out->down_mix, stk_product_of_matrix(STK_PRODUCT_DOWN, &l.down), 1);
@@ -145,8 +149,8 @@ static void count_experts(const stk_engine *engine, stk_plan_model *out)
     mix_end(&out->gate_mix);
     mix_end(&out->up_mix);
     mix_end(&out->down_mix);
-    uint64_t *const bytes[] = {&out->gate_bytes, &out->up_bytes, &out->down_bytes,
-                               &out->down_always_bytes, &out->read_bytes};
+    uint64_t *const bytes[] = {&out->gate_bytes,        &out->up_bytes,   &out->down_bytes,
+                               &out->down_always_bytes, &out->read_bytes, &out->pack_bytes};
     for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
         *bytes[i] /= m->layer_count;
     out->active_fraction = ACTIVE_FRACTION;
@@ -225,8 +229,8 @@ static stk_status count_model(stk_engine *engine, const stk_engine_options *opti
     };
     count_dense(engine, out);
     count_experts(engine, out);
-    stk_expert_layout layout = stk_expert_layout_of(m, &m->layers[0]);
-    out->is_repacked = stk_expert_packs(&layout) && !is_packed(engine, options);
+    if (is_packed(engine, options))
+        out->pack_bytes = 0;
     stk_status status = count_session(engine, session, out);
     return status == STK_OK ? count_usage(engine, options, out) : status;
 }
