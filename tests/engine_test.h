@@ -16,16 +16,10 @@
 
 #include <cmocka.h>
 
+#include "test_fewer.h"
+
 extern const stk_log test_log; // keeps the last error
 extern char test_last_error[1024];
-
-// ThreadSanitizer makes all this fifty times slower and looks for one thing only, so the tests try
-// fewer combinations there.
-#if defined(__SANITIZE_THREAD__)
-enum { TEST_FEWER = 1 };
-#else
-enum { TEST_FEWER = 0 };
-#endif
 
 #define TEST_STORIES STK_MODELS "/stories-q4_0.gguf"
 

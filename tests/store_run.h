@@ -6,8 +6,9 @@
 #include "engine/engine.h"
 #include "engine/session.h"
 #include "store/expert_store.h"
+#include "test_fewer.h"
 
-enum { STORE_PROMPT = 40, STORE_DECODE = 30 };
+enum { STORE_PROMPT = TEST_FEWER ? 16 : 40, STORE_DECODE = TEST_FEWER ? 8 : 30 };
 
 // Collects what is logged. Thread-safe.
 typedef struct store_log {

@@ -15,12 +15,7 @@
 
 #define STORIES STK_MODELS "/stories-q4_0.gguf"
 
-// ThreadSanitizer makes all this fifty times slower.
-#if defined(__SANITIZE_THREAD__)
-enum { PROMPT = 12, DECODE = 4, CASES = 2 };
-#else
-enum { PROMPT = STORE_PROMPT, DECODE = STORE_DECODE, CASES = 7 };
-#endif
+enum { PROMPT = STORE_PROMPT, DECODE = STORE_DECODE, CASES = TEST_FEWER ? 2 : 7 };
 
 typedef struct variant {
     uint32_t nodes, threads;

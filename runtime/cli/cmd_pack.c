@@ -63,8 +63,7 @@ int stk_cmd_pack(int argc, char **argv)
                                      "the model's path is too long; name the sidecar with -o");
     stk_console console;
     stk_console_open(&console_options, &console);
-    stk_interrupt_install();
     stk_status status = pack(path, options.output ? options.output : default_path, &console.log);
     stk_console_close(&console);
-    return status == STK_CANCELLED ? STK_EXIT_INTERRUPTED : stk_exit_code(status);
+    return stk_exit_code(status);
 }

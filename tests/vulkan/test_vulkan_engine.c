@@ -10,7 +10,7 @@
 #include "engine/metrics.h"
 #include "store/usage_file.h"
 
-enum { TOKENS = 200, MOVES_TOKENS = 40, PROMPT = 70, BATCH = 40 };
+enum { TOKENS = 80, MOVES_TOKENS = 40, PROMPT = 70, BATCH = 40 };
 
 typedef struct outcome {
     int32_t tokens[TOKENS];
@@ -177,7 +177,7 @@ static void test_share_changes_nothing(void **state)
             &(setting){.device = "vulkan", .percent = percents[i], .copies = i == 1}, TOKENS);
         assert_true((gpu.gpu_experts > 0) == (percents[i] > 0));
     }
-    outcome lost = expect_cpu(&(setting){.device = "vulkan", .percent = 50, .loses_at = 90}, 100);
+    outcome lost = expect_cpu(&(setting){.device = "vulkan", .percent = 50, .loses_at = 40}, 50);
     assert_true(lost.gpu_experts > 0);
     assert_int_equal(lost.gpu_experts_after, 0);
 }
