@@ -83,6 +83,14 @@ static double spec_value(const stk_type *type, const uint8_t *b, size_t i)
                                        1,    13,   25,  38,  53,  69,  89,  113};
         return (double)half_at(b) * levels[b[2 + byte32] >> nibble & 15];
     }
+    case 23: {
+        static const int levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                       1,    13,   25,  38,  53,  69,  89,  113};
+        size_t s = i / 32;
+        int scale = (b[4 + s / 2] >> (s % 2 ? 4 : 0) & 15) + 16 * (b[2 + s / 4] >> s % 4 * 2 & 3);
+        int code = b[8 + 16 * s + byte32] >> (i % 32 < 16 ? 0 : 4) & 15;
+        return (double)half_at(b) * (scale - 32) * levels[code];
+    }
     case 39: {
         static const double e2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
         int code = b[1 + byte32] >> nibble & 15;
@@ -199,6 +207,12 @@ static void test_golden_large_blocks(void **unused)
     q4_k[16 + 64] = 0x70;  // sub-block 5, value 0
     check_golden(&stk_type_q4_k, q4_k, 0, 3 * 11 - 1);
     check_golden(&stk_type_q4_k, q4_k, 160, 0x2a * 7 - 0.5f * 0x15);
+    // d = 0.5. Sub-block 3: scale 0x2b - 32, value 16 is level 15; sub-block 7: scale -32.
+    uint8_t iq4_xs[136] = {0x00, 0x38, 2 << 6, 0, 0, 0xb0};
+    iq4_xs[8 + 3 * 16] = 0xf0;
+    check_golden(&stk_type_iq4_xs, iq4_xs, 96 + 16, 0.5f * 11 * 113);
+    check_golden(&stk_type_iq4_xs, iq4_xs, 96, 0.5f * 11 * -127);
+    check_golden(&stk_type_iq4_xs, iq4_xs, 255, 0.5f * -32 * -127);
     uint8_t q6_k[210] = {0};
     q6_k[209] = 0x3c;      // d = 1
     q6_k[192 + 1] = 0x80;  // sub-block 1: scale -128

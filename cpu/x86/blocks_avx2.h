@@ -85,14 +85,36 @@ STK_INLINE void load_q4_0(const uint8_t *p, uint32_t count, eight_blocks *out)
     out->d = strided_halves(p, 18, count);
 }
 
-STK_INLINE void load_iq4_nl(const uint8_t *p, uint32_t count, eight_blocks *out)
+STK_INLINE __m256i levels_in_order(const uint8_t *p)
 {
     const __m256i levels = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
+    return _mm256_shuffle_epi8(levels, nibbles_in_order(p));
+}
+
+STK_INLINE void load_iq4_nl(const uint8_t *p, uint32_t count, eight_blocks *out)
+{
     for (uint32_t b = 0; b < count; b++)
-        out->q[b] = _mm256_shuffle_epi8(levels, nibbles_in_order(p + 18 * b + 2));
+        out->q[b] = levels_in_order(p + 18 * b + 2);
     no_blocks_from(count, out);
     out->d = strided_halves(p, 18, count);
+}
+
+STK_INLINE void load_iq4_xs(const uint8_t *p, uint32_t count, eight_blocks *out)
+{
+    (void)count;
+    for (int b = 0; b < 8; b++)
+        out->q[b] = levels_in_order(p + 8 + 16 * b);
+    uint32_t low, high = stk_load_u16(p + 2);
+    memcpy(&low, p + 4, sizeof low);
+    __m256i lows = _mm256_srlv_epi32(_mm256_set1_epi32((int)low),
+                                     _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    __m256i tops = _mm256_srlv_epi32(_mm256_set1_epi32((int)high),
+                                     _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+    lows = _mm256_and_si256(lows, _mm256_set1_epi32(15));
+    tops = _mm256_slli_epi32(_mm256_and_si256(tops, _mm256_set1_epi32(3)), 4);
+    __m256i scales = _mm256_sub_epi32(_mm256_or_si256(lows, tops), _mm256_set1_epi32(32));
+    out->d = _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(stk_load_u16(p))), _mm256_cvtepi32_ps(scales));
 }
 
 STK_INLINE void load_mxfp4(const uint8_t *p, uint32_t count, eight_blocks *out)

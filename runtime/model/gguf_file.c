@@ -210,9 +210,12 @@ static stk_status parse_record(stk_gguf_cursor *cursor, stk_gguf_record *record)
         return status;
     tensor->type = stk_type_find(type);
     if (!tensor->type) {
+        const char *name = stk_type_foreign_name(type);
         return stk_fail(cursor->log, STK_UNSUPPORTED,
-                        "%s: %s: tensor type %" PRIu32 " is not supported, at byte %" PRIu64,
-                        cursor->file->path, cursor->field, type, type_at);
+                        "%s: %s: tensor type %" PRIu32 "%s%s%s is not supported, at byte %" PRIu64
+                        "; quantise to Q4_0, or to another type up to Q8_0 but not below Q3_K",
+                        cursor->file->path, cursor->field, type, name ? " (" : "", name ? name : "",
+                        name ? ")" : "", type_at);
     }
     if (tensor->dims[0] % tensor->type->block_len) {
         return stk_gguf_malformed(cursor, type_at,

@@ -24,6 +24,16 @@ const stk_type *stk_type_find(uint32_t gguf_id)
     return NULL;
 }
 
+const char *stk_type_foreign_name(uint32_t gguf_id)
+{
+    static const char *const names[] = {
+        [9] = "Q8_1",     [10] = "Q2_K",  [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS",
+        [18] = "IQ3_XXS", [19] = "IQ1_S", [21] = "IQ3_S", [22] = "IQ2_S",   [29] = "IQ1_M",
+        [34] = "TQ1_0",   [35] = "TQ2_0", [40] = "NVFP4",
+    };
+    return gguf_id < sizeof names / sizeof *names ? names[gguf_id] : NULL;
+}
+
 const stk_type *stk_type_by_name(const char *name)
 {
     for (size_t i = 0; i < TYPE_COUNT; i++) {

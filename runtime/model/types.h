@@ -38,6 +38,8 @@ typedef struct stk_type {
 const stk_type *stk_type_find(uint32_t gguf_id);
 // The type with this name ("Q4_0", case ignored), or NULL.
 const stk_type *stk_type_by_name(const char *name);
+// What other programs call a type that stoker does not compute with; NULL where that is not known.
+const char *stk_type_foreign_name(uint32_t gguf_id);
 // Types of types.def in order; NULL past the end. For tests and listings.
 const stk_type *stk_type_at(size_t index);
 

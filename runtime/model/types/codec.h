@@ -47,4 +47,15 @@ static inline void stk_codec_scale_min(const uint8_t packed[12], size_t j, uint8
     }
 }
 
+// Sixteen bytes of nibbles, placed as in Q4_0, that index the levels of IQ4_NL and IQ4_XS.
+static inline void stk_codec_levels(const uint8_t nibbles[16], int16_t q[32])
+{
+    static const int8_t levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+    for (size_t j = 0; j < 16; j++) {
+        q[j] = levels[nibbles[j] & 15];
+        q[j + 16] = levels[nibbles[j] >> 4];
+    }
+}
+
 #endif
