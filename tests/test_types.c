@@ -235,7 +235,11 @@ static void test_lookup(void **unused)
     for (size_t i = 0; stk_type_at(i); i++) {
         assert_ptr_equal(stk_type_find(stk_type_at(i)->gguf_id), stk_type_at(i));
         assert_ptr_equal(stk_type_by_name(stk_type_at(i)->name), stk_type_at(i));
+        assert_null(stk_type_foreign_name(stk_type_at(i)->gguf_id));
     }
+    assert_string_equal(stk_type_foreign_name(10), "Q2_K");
+    assert_null(stk_type_foreign_name(4)); // no longer in files
+    assert_null(stk_type_foreign_name(UINT32_MAX));
 }
 
 // Largest error in units of the block's largest magnitude.
