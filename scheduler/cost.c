@@ -287,8 +287,8 @@ static void add_disk(const stk_cost_pass *c, double gpu_first, double before_rou
     c->out->stages[STK_STAGE_GATE].seconds += guess_s;
     compute += guess_s;
     double speed = stk_cost_disk_bytes_per_s(c->machine, c->choices->reads_inflight);
-    // One thread reads and lays out what was read: experts come as fast as if it did that in turns
-    // (bench/2026-11-22-plan.md). It takes its time from the workers where they have all cores, and
+    // Experts come about as fast as if one thread read and laid out in turns
+    // (bench/2026-11-23-plan.md). It takes its time from the workers where they have all cores, and
     // of a layer's last expert the last slice is waited for.
     double pack_s = (double)m->pack_bytes * PACK_MOVES / bandwidth(c->machine, 1, false);
     double taken_s = workers_of(c) < c->machine->worker_max ? 0 : missed * pack_s / workers_of(c);
