@@ -70,7 +70,7 @@ bench 0 -o json --prompt 0 --gen 5 --warmup 9 --memory ${limit}MiB --record-trac
 layers=$(head -n 1 experts.trace | cut -d ' ' -f 3)
 [ "$(grep -c '' experts.trace)" -eq $((1 + 29 * layers)) ] ||
     fail "$(grep -c '' experts.trace) lines were recorded for 29 tokens of $layers layers"
-"$stoker" replay experts.trace >replayed 2>err || fail 'the recorded trace cannot be replayed'
+"$stoker" replay experts.trace --warmup 9 >replayed 2>err || fail 'the recorded trace cannot be replayed'
 
 # --- a text that repeats is drafted; without a draft nothing is said of one
 bench 0 -o json --prompt 0 --gen 60 --depth 10 --threads 1 --draft 4 -f text.txt

@@ -273,6 +273,11 @@ fi
 expect 1 logits "$model" --ids 1 -o no-such-folder/file
 says 'no-such-folder/file: No such file'
 
+printf 'stoker-trace 1 2 8 1\n0 1\n1 1\n0 1\n1 1\n' >short.trace
+expect 1 replay short.trace
+says 'short.trace: 2 tokens, and the first 100 do not count'
+expect 0 replay short.trace --warmup 1 --slots 2
+prints '^ +2 .* 100\.00$'
 expect 1 replay "$PWD"
 says "$PWD: Is a directory"
 

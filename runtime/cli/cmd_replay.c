@@ -5,6 +5,7 @@
 #include "cli/interrupt.h"
 #include "cli/replay.h"
 #include "cli/trace.h"
+#include <inttypes.h>
 #include <stdio.h>
 
 typedef struct replay_options {
@@ -47,9 +48,24 @@ static void print_row(stk_replay *replay, const stk_trace_data *trace, uint32_t 
     printf("\n");
 }
 
-static stk_status compare(const stk_trace_data *trace, const replay_options *options)
+static uint64_t count_tokens(const stk_trace_data *trace)
+{
+    uint64_t count = 0;
+    for (uint64_t use = 0; use < trace->use_count; use++)
+        count += trace->layers[use] == 0;
+    return count;
+}
+
+static stk_status compare(const char *path, const stk_trace_data *trace,
+                          const replay_options *options, const stk_log *log)
 {
     stk_replay *replay;
+    uint64_t tokens = count_tokens(trace);
+    if (tokens <= options->warmup_tokens)
+        return stk_fail(log, STK_INVALID,
+                        "%s: %" PRIu64 " tokens, and the first %u do not count: record more, or "
+                        "give a smaller --warmup",
+                        path, tokens, options->warmup_tokens);
     uint32_t entries = trace->layer_count * trace->expert_count;
     stk_status status = stk_replay_open(trace, &replay);
     if (status != STK_OK)
@@ -96,7 +112,7 @@ int stk_cmd_replay(int argc, char **argv)
     stk_trace_data trace = {0};
     stk_status status = stk_trace_read(path, &console.log, &trace);
     if (status == STK_OK)
-        status = compare(&trace, &options);
+        status = compare(path, &trace, &options, &console.log);
     stk_trace_data_free(&trace);
     stk_console_close(&console);
     return stk_exit_code(status);

@@ -29,6 +29,7 @@ typedef struct setting {
     bool copies, churns;
     uint32_t staging, nodes; // nodes 0: the machine's
     uint64_t memory_bytes;
+    bool is_pressed;   // the system leaves the store no more slots than it cannot do without
     uint32_t loses_at; // the device is lost before this token; 0: never
     stk_vk_faults faults;
     uint64_t *free_bytes; // what the driver says is free: halved before every token
@@ -122,6 +123,9 @@ static outcome generate(const setting *set, uint32_t count)
     options.planned_session = &session_options;
     stk_engine *engine = open_engine(&options);
     assert_int_equal(stk_session_open(engine, &session_options, &session), STK_OK);
+    if (set->is_pressed)
+        engine->pressure.slots = engine->pressure.slots_max = stk_expert_store_set_slots(
+            engine->store, 0);
     o.vocab = stk_engine_model(engine)->vocab_size;
     o.gpu_experts = stk_engine_gpu_experts(engine);
     o.in_place = engine->gpu && engine->gpu->in_place;
@@ -272,6 +276,9 @@ static void test_limited_store(void **state)
     outcome gpu = expect_cpu(&set, MOVES_TOKENS);
     assert_true(gpu.is_limited && !gpu.in_pool);
     assert_true(gpu.gpu_experts > 0 && gpu.moves > 0 && gpu.taken > 0);
+    set.is_pressed = true; // a layer needs all there are: nothing is held for a move
+    assert_int_equal(expect_cpu(&set, 8).moves, 0);
+    set.is_pressed = false;
     set.loses_at = 5;
     assert_int_equal(expect_cpu(&set, 8).gpu_experts_after, 0);
 }
