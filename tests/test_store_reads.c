@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "store/io.h"
+#include "store/store_impl.h"
 
 enum { SLOTS = 8, LAYER = 1, READS_MAX = 64, PIECES = 3 };
 
@@ -22,6 +23,7 @@ static struct {
     stk_io_source source;
     stk_read reads[READS_MAX]; // handed out and not back
     uint32_t count;
+    uint32_t kicks;
 } io;
 
 stk_status __wrap_stk_io_open(const stk_io_options *options, stk_io **out);
@@ -43,6 +45,7 @@ void __wrap_stk_io_kick(stk_io *handle);
 void __wrap_stk_io_kick(stk_io *handle)
 {
     (void)handle;
+    io.kicks++;
 }
 
 // Takes what the store wants read now, at most `most`, and says how many there are.
@@ -58,7 +61,7 @@ static uint32_t take(uint32_t most)
 }
 
 // Reads number `at` comes back, with its bytes or an error.
-static void finish(uint32_t at, int error)
+static void come_back(uint32_t at, int error)
 {
     const stk_read read = io.reads[at];
     if (error == 0)
@@ -66,6 +69,12 @@ static void finish(uint32_t at, int error)
                     (ssize_t)read.bytes_needed);
     memmove(&io.reads[at], &io.reads[at + 1], (--io.count - at) * sizeof read);
     io.source.done(io.source.user, &read, error);
+}
+
+// The same, and what is to be done with the bytes is done.
+static void finish(uint32_t at, int error)
+{
+    come_back(at, error);
     while (io.source.work(io.source.user))
         continue;
 }
@@ -359,6 +368,30 @@ static int remove_models(void **state)
     return 0;
 }
 
+// A worker that waits packs what has come, and says that there is staging for the next.
+static void who_waits_packs(void **state)
+{
+    (void)state;
+    store_alone f;
+    store_alone_open(&f, store_path("tiny.gguf"), NULL, SLOTS);
+    for (uint32_t e = 0; e < STK_STAGING_COUNT + 1; e++)
+        want(&f, e, STK_WANT_EXACT);
+    assert_int_equal(take(READS_MAX), STK_STAGING_COUNT * PIECES);
+    while (io.count > 0)
+        come_back(0, 0);
+    assert_int_equal(take(READS_MAX), 0);
+    io.kicks = 0;
+    stk_expert_store_wait(f.store, stk_expert_store_events(f.store));
+    assert_true(io.kicks > 0);
+    assert_int_equal(take(READS_MAX), PIECES);
+    settle();
+    for (uint32_t e = 0; e < STK_STAGING_COUNT + 1; e++) {
+        assert_int_equal(poll(&f, e), STK_OK);
+        release(&f, e);
+    }
+    store_alone_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,6 +401,7 @@ int main(void)
         cmocka_unit_test(failed_expert_is_read_again),
         cmocka_unit_test(failed_guess),
         cmocka_unit_test(unused_staging_is_counted),
+        cmocka_unit_test(who_waits_packs),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);
 }

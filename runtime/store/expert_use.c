@@ -124,6 +124,14 @@ stk_status stk_expert_store_poll(stk_expert_store *s, uint32_t layer, uint32_t e
     return state == STK_ENTRY_FAILED ? STK_IO : STK_PENDING;
 }
 
+static bool is_queued(const stk_expert_store *s)
+{
+    bool any = false;
+    for (int i = 0; i < STK_WANT_COUNT; i++)
+        any |= s->queues[i].head != UINT32_MAX;
+    return any;
+}
+
 void stk_expert_store_release(stk_expert_store *s, uint32_t layer, uint32_t expert)
 {
     if (s->resident)
@@ -134,8 +142,7 @@ void stk_expert_store_release(stk_expert_store *s, uint32_t layer, uint32_t expe
     if (--e->pins == 0) {
         if (atomic_load_explicit(&e->state, memory_order_relaxed) == STK_ENTRY_FAILED)
             atomic_store_explicit(&e->state, STK_ENTRY_ABSENT, memory_order_relaxed);
-        for (int i = 0; i < STK_WANT_COUNT; i++) // a slot may have become free for them
-            waiting |= s->queues[i].head != UINT32_MAX;
+        waiting = is_queued(s); // a slot may have become free for them
     }
     pthread_mutex_unlock(&s->lock);
     if (waiting)
@@ -147,13 +154,24 @@ uint32_t stk_expert_store_events(const stk_expert_store *s)
     return atomic_load_explicit(&s->events, memory_order_acquire);
 }
 
+// Whoever reads may ask the store while it is being kicked.
+static void kick_unlocked(stk_expert_store *s)
+{
+    pthread_mutex_unlock(&s->lock);
+    stk_io_kick(s->io);
+    pthread_mutex_lock(&s->lock);
+}
+
 void stk_expert_store_wait(stk_expert_store *s, uint32_t events_seen)
 {
     uint64_t from = stk_store_now_ns();
     pthread_mutex_lock(&s->lock);
     while (atomic_load_explicit(&s->events, memory_order_relaxed) == events_seen) {
-        if (stk_store_settle(s)) // what it waits for, maybe
+        if (stk_store_settle(s)) { // what it waits for, maybe
+            if (is_queued(s))      // for the staging that is free now, or again
+                kick_unlocked(s);
             continue;
+        }
         s->sleepers++;
         pthread_cond_wait(&s->arrived, &s->lock);
         s->sleepers--;

@@ -123,8 +123,10 @@ static void keep(writer *w, uint32_t packed)
     w->log = NULL; // the failure itself was said
     stk_status status = commit(w, packed);
     w->log = log;
-    stk_error(log, "%s: %u of %u experts are kept, run the command again to go on", w->partial,
-              status == STK_OK ? packed : w->header.packed_count, w->header.entry_count);
+    uint32_t kept = status == STK_OK ? packed : w->header.packed_count;
+    if (kept > 0)
+        stk_error(log, "%s: %u of %u experts are kept, run the command again to go on", w->partial,
+                  kept, w->header.entry_count);
 }
 
 static stk_status pack_all(writer *w, const atomic_int *cancel)
@@ -132,10 +134,10 @@ static stk_status pack_all(writer *w, const atomic_int *cancel)
     uint32_t total = w->header.entry_count, i = resume_count(w);
     if (i > 0)
         stk_info(w->log, "%s: going on after %u of %u experts", w->partial, i, total);
+    w->header.packed_count = i;
     // An older run's file may be longer than this one's will be.
     if (i < total && ftruncate(w->fd, i > 0 ? (off_t)offset_of(w, i) : 0) != 0)
         return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
-    w->header.packed_count = i;
     for (; i < total; i++) {
         if (cancel && atomic_load(cancel)) {
             stk_status kept = commit(w, i);
@@ -194,6 +196,8 @@ stk_status stk_sidecar_write(const char *path, const stk_gguf *gguf, const stk_m
         status = pack_all(&w, cancel);
     if (w.fd >= 0)
         close(w.fd);
+    if (w.fd >= 0 && status != STK_OK && w.header.packed_count == 0)
+        unlink(w.partial); // nothing to go on from
     if (status == STK_OK && rename(w.partial, path) != 0)
         status = stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
     stk_model_file_close(&w.file);
