@@ -132,12 +132,14 @@ static void guess_does_not_displace_a_sweep(void **state)
     assert_false(store_has(f.store, LAYER_PASSED, 0));
     guess(f.store, LAYER_NEXT, 0);
     // What is exactly wanted does displace one.
-    uint32_t kept = 0;
-    use(f.store, LAYER_NOW, 0);
+    uint32_t kept = 0, wanted = 0;
+    stk_expert_store_want(f.store, LAYER_NOW, &wanted, NULL, NULL, 1, STK_WANT_EXACT);
+    wait_for(f.store, LAYER_NOW, wanted);
     for (uint32_t e = 0; e < SLOTS; e++)
         kept += store_has(f.store, LAYER_TO_COME, e);
     assert_int_equal(kept, SLOTS - 1);
     assert_false(store_has(f.store, LAYER_NEXT, 0));
+    stk_expert_store_release(f.store, LAYER_NOW, wanted); // now its slot is the guess's to take
     store_alone_close(&f);
 }
 
