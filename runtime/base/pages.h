@@ -13,6 +13,12 @@ void *stk_pages_alloc_small(size_t bytes);
 // bytes as given to alloc; NULL is allowed.
 void stk_pages_free(void *pages, size_t bytes);
 
+// Once [pages, pages + bytes) is filled: moves what lies in small pages, because the system had no
+// huge ones left when it was touched, into huge ones, as far as it has them by now (Linux 6.1).
+// What was not touched stays so. Nobody may write there meanwhile, nor a device use it. Small pages
+// cost attention over long contexts a tenth of its speed (bench/2026-11-23-xeon.md).
+void stk_pages_gather(void *pages, size_t bytes);
+
 // Gives the memory of [pages, pages + bytes) back; it reads as zero afterwards. Whole pages only.
 void stk_pages_discard(void *pages, size_t bytes);
 

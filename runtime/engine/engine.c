@@ -39,7 +39,7 @@ static stk_status load_dense(stk_engine *engine, const stk_engine_options *optio
         .team = engine->team,
         .log = engine->log,
         .cancel = options->cancel,
-        .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
+        .direct = engine->memory.reads_direct && !options->buffered_reads,
         .skips_embedding = engine->memory.embedding_on_demand,
     };
     stk_status status = stk_weights_load(&weights, &engine->weights);
@@ -79,7 +79,7 @@ static stk_status open_store(stk_engine *engine, const stk_engine_options *optio
                            : 0,
         .policy = options->cache_policy,
         .io = (stk_io_kind)options->io,
-        .direct = engine->memory.limit_bytes != 0 && !options->buffered_reads,
+        .direct = engine->memory.reads_direct && !options->buffered_reads,
         .sidecar = options->ignores_sidecar ? NULL : path,
         .inflight_max = engine->is_planned ? engine->plan.choices.reads_inflight
                                            : options->reads_inflight_max,

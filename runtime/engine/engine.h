@@ -109,6 +109,7 @@ typedef struct stk_memory_plan {
     uint32_t context_tokens;  // of the planned session
     uint32_t batch_rows;      // likewise, unless its options say
     bool embedding_on_demand; // its rows are read from the file, one per token
+    bool reads_direct;        // there is no room for the file in the page cache beside all this
 } stk_memory_plan;
 // Over ranks: seconds expected for a decoded token; 0: not known.
 typedef struct stk_engine_prediction {

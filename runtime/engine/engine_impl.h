@@ -227,6 +227,8 @@ uint16_t *stk_session_kv_at(const stk_session *s, const stk_kv_layer *kv, uint16
 uint64_t stk_session_kv_layer_bytes(const stk_session *s, const stk_layer *layer);
 STK_CHECKED stk_status stk_session_take_kv_table(stk_session *s);
 STK_CHECKED stk_status stk_session_take_kv_pages(stk_session *s, stk_pages *pages);
+// After a pass: keys and values into huge pages, where it needed pages that none before had.
+void stk_session_gather_kv(const stk_session *s);
 // session_run.c: one forward pass, and what a lost device makes necessary.
 STK_CHECKED stk_status stk_session_run(stk_session *s, const stk_row *rows, uint32_t count);
 // Under a memory limit what is not touched holds experts, so pages are counted one by one.

@@ -253,8 +253,11 @@ stk_status stk_memory_plan_make(stk_engine *engine, const stk_engine_options *op
     p->slots = p->experts;
     p->cache_bytes = p->experts * slot_bytes;
     add_up(p);
+    uint64_t with_file = p->total_bytes + p->weights_bytes + p->cache_bytes;
+    p->reads_direct = p->limit_bytes != 0 || (available != 0 && with_file > available);
     if (p->limit_bytes == 0 && available != 0 && p->total_bytes > available / 100 * 95) {
         p->limit_bytes = available / 100 * 85;
+        p->reads_direct = true;
         p->program_bytes += table_bytes(p->limit_bytes);
         stk_info(engine->log,
                  "the model needs %.2f GiB, %.2f GiB are available: limited to %.2f GiB",

@@ -85,8 +85,10 @@ static stk_status run(stk_session *s, const stk_row *rows, uint32_t count)
         stk_heat_tick(s->engine->heat, count);
     stk_gpu_turn(s);
     status = stk_session_run(s, rows, count);
-    if (status == STK_OK)
+    if (status == STK_OK) {
         stk_meter_forward(s);
+        stk_session_gather_kv(s);
+    }
     set_answer(s);
     if (s->engine->pipeline && status == STK_OK)
         status = stk_pipeline_pass_on(s);

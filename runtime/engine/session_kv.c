@@ -44,22 +44,43 @@ static bool needs_pages(const stk_session *s, uint32_t layer)
 // short one touches few pages: one segment, another, then 2, 4 and always 8.
 enum { RUN_SEGMENTS_MAX = 8 };
 
-// The first segment of the run that holds `segment`; how many the run has to *count.
+// The first segment of the run that holds `segment`.
+static uint32_t run_begin(uint32_t segment)
+{
+    uint32_t first = segment > 0 ? 1 : 0;
+    if (segment >= RUN_SEGMENTS_MAX)
+        return segment / RUN_SEGMENTS_MAX * RUN_SEGMENTS_MAX;
+    while (2 * first <= segment && first > 0)
+        first *= 2;
+    return first;
+}
+
+// The same, where runs grow; how many segments the run has to *count.
 static uint32_t run_of(const stk_kv_layer *kv, uint32_t segment, uint32_t *count)
 {
     uint32_t all = kv->capacity_tokens / STK_SEGMENT_TOKENS, first = 0;
-    if (!kv->runs_grow) {
-        *count = all;
+    *count = all;
+    if (!kv->runs_grow)
         return 0;
-    }
-    *count = 1;
-    while (segment >= first + *count) {
-        first += *count;
-        *count = first < RUN_SEGMENTS_MAX ? first : RUN_SEGMENTS_MAX;
-    }
+    first = run_begin(segment);
+    *count = first == 0 ? 1 : first < RUN_SEGMENTS_MAX ? first : RUN_SEGMENTS_MAX;
     if (*count > all - first)
         *count = all - first;
     return first;
+}
+
+// Where a row was the first in a run of its sequence, every page of that run has been touched.
+void stk_session_gather_kv(const stk_session *s)
+{
+    bool begins = false;
+    for (uint32_t i = 0; i < s->row_count; i++) {
+        uint32_t position = s->rows[i].position, segment = position / STK_SEGMENT_TOKENS;
+        begins |= position % STK_SEGMENT_TOKENS == 0 && run_begin(segment) == segment;
+    }
+    if (begins && stk_expert_store_is_resident(s->engine->store)) {
+        stk_pages_gather(s->kv_pages.start, s->kv_pages.bytes);
+        stk_pages_gather(s->kv_again.start, s->kv_again.bytes);
+    }
 }
 
 uint16_t *stk_session_kv_at(const stk_session *s, const stk_kv_layer *kv, uint16_t *base,

@@ -261,6 +261,7 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
     status = (stk_status)atomic_load(&job.status);
     if (status != STK_OK)
         goto done;
+    stk_pages_gather(w.pages, w.bytes);
     publish(&job, options->cpu, w.parts);
     if (!has_own_embedding(model, options->skips_embedding))
         w.embedding = w.head;

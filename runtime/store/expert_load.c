@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/pages.h"
+
 typedef struct load_all_job {
     stk_expert_store *store;
     const atomic_int *cancel;
@@ -44,5 +46,6 @@ stk_status stk_store_load_all(stk_expert_store *s, const stk_expert_store_option
         .store = s, .cancel = options->cancel, .source_bytes = stk_store_staging_bytes(s->model)};
     stk_team_run(options->team, load_all_worker, &job);
     s->slots_used = s->slot_count;
+    stk_pages_gather(s->slots, s->slots_size);
     return (stk_status)atomic_load(&job.status);
 }

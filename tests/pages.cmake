@@ -1,0 +1,1 @@
+stk_test(pages SOURCES test_pages.c LINK stk_base)
