@@ -114,6 +114,8 @@ bench 2 --gen 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
 says 'more than 16'
 bench 1 --gen 5 --prompt 0 --compare 'echo nothing; exit 3'
 says 'exit code 3'
+bench 1 --gen 5 --prompt 0 --compare false
+says 'after printing: nothing'
 bench 1 --gen 5 --prompt 0 --compare 'echo nothing of interest'
 says 'printed no speed'
 bench 1 --gen 5 --prompt 0 --compare 'kill -9 $$'
@@ -122,6 +124,10 @@ bench 1 --gen 5 --prompt 0 --out no-such-folder/file
 says 'no-such-folder/file: No such file'
 bench 1 --gen 5 --prompt 0 --trace no-such-folder/file
 says 'no-such-folder/file: No such file'
+if [ -c /dev/full ]; then
+    bench 1 --gen 5 --prompt 0 --record-trace /dev/full
+    says '/dev/full: the trace could not be written: No space left'
+fi
 bench 1 -f no-such.txt
 says no-such.txt
 : >empty.txt
