@@ -58,7 +58,8 @@ if "$stoker" topo | grep -q '^vulkan 0'; then
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --trace gpu.json
     check gpu_trace gpu.json
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --gpu-layers 99 --gpu-head on \
-        --trace gpu.json
+        --trace gpu.json -o json
+    check gpu_tiers out
     check gpu_blocks gpu.json
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-layers 3 --gpu-head on --trace gpu.json
     check gpu_layers gpu.json
