@@ -40,7 +40,10 @@ def check_result(r):
     check(close(middle, r["tokens_per_s_median"]), "median")
     check(list(r["bytes_by_component"]) == COMPONENTS, "components")
     check(close(sum(r["bytes_by_component"].values()), r["bytes_per_token"]), "sum of components")
-    check(close(r["bytes_per_token"] * r["tokens_per_s_median"] / r["bandwidth_bytes_per_s"],
+    tiers = r["bytes_by_tier"]
+    check(close(tiers["memory"] + tiers["gpu"], r["bytes_per_token"]), "sum of tiers")
+    check(tiers["disk"] == r["store"]["disk_bytes_per_token"], "disk")
+    check(close(tiers["memory"] * r["tokens_per_s_median"] / r["bandwidth_bytes_per_s"],
                 r["roofline_fraction"]), "roofline")
     check(len(r["bandwidth_samples"]) >= 2, "bandwidth before and after")
     check(("first_token_s" in r) == (r["kind"] == "prompt"), "first_token_s")
@@ -189,6 +192,17 @@ def check_gpu_trace(path):
     check(both > 0, "nothing runs at the same time")
 
 
-CHECKS = {"gpu_trace": check_gpu_trace, "gpu_blocks": check_gpu_blocks, "gpu_layers": check_gpu_layers,
-          "json": check_json, "draft": check_draft, "csv": check_csv, "html": check_html, "trace": check_trace}
+def check_gpu_tiers(path):
+    """Attention of all layers, the head and about half of the experts are the GPU's."""
+    r = json.load(open(path, encoding="utf-8"))["results"][0]
+    check_result(r)
+    parts = r["bytes_by_component"]
+    gate = r["bytes_by_tier"]["gpu"] - parts["attention"] - parts["kv"] - parts["head"]
+    check(0.1 < gate / parts["gate"] < 0.9, f"{gate} of {parts['gate']} bytes of gates")
+    check(0.05 < r["active_fraction"] < 0.4, "active neurons")
+
+
+CHECKS = {"gpu_tiers": check_gpu_tiers, "gpu_trace": check_gpu_trace, "gpu_blocks": check_gpu_blocks,
+          "gpu_layers": check_gpu_layers, "json": check_json, "draft": check_draft, "csv": check_csv,
+          "html": check_html, "trace": check_trace}
 CHECKS[sys.argv[1]](sys.argv[2])

@@ -97,23 +97,45 @@ int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned
                                              : __real_io_uring_queue_init(entries, ring, flags);
 }
 
-// Completions are spoilt between the kernel and the program: the queue is in shared memory.
+// Reads that are about to be submitted; zero is the wake-up, not a read.
+static unsigned reads_queued(const struct io_uring *ring)
+{
+    unsigned count = 0;
+    for (unsigned i = ring->sq.sqe_head; i != ring->sq.sqe_tail; i++)
+        count += ring->sq.sqes[i & ring->sq.ring_mask].user_data != 0;
+    return count;
+}
+
+// Waits until that many reads have come back.
+static void await_reads(struct io_uring *ring, unsigned count)
+{
+    for (;;) {
+        unsigned head, done = 0;
+        struct io_uring_cqe *cqe;
+        io_uring_for_each_cqe(ring, head, cqe) done += cqe->user_data != 0;
+        if (done >= count)
+            return;
+        (void)io_uring_wait_cqe_nr(ring, &cqe, io_uring_cq_ready(ring) + 1);
+    }
+}
+
+// Completions are spoilt between the kernel and the program: the queue is in shared memory. Every
+// read is waited for, because one that came later would reach the program as it is.
 int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 {
-    static _Thread_local unsigned seen; // entries up to here were spoilt before
     if (atomic_load(&breaks.ring_dies))
         return -EBADF;
+    unsigned head, reads = reads_queued(ring);
     int rc = __real_io_uring_submit_and_wait(ring, count);
-    unsigned head;
+    if (rc < 0)
+        return rc;
+    await_reads(ring, reads);
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(ring, head, cqe)
     {
-        if ((int)(head - seen) < 0)
-            continue;
-        seen = head + 1;
-        if (cqe->user_data != 0 && cqe->res >= 0) // zero is the wake-up, not a read
+        if (cqe->user_data != 0 && cqe->res >= 0)
             cqe->res = (int)spoil(cqe->res);
     }
     return rc;

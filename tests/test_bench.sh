@@ -58,7 +58,8 @@ if "$stoker" topo | grep -q '^vulkan 0'; then
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --trace gpu.json
     check gpu_trace gpu.json
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-experts 50 --gpu-layers 99 --gpu-head on \
-        --trace gpu.json
+        --trace gpu.json -o json
+    check gpu_tiers out
     check gpu_blocks gpu.json
     bench 0 --prompt 0 --gen 5 --threads 1 --device vulkan --gpu-layers 3 --gpu-head on --trace gpu.json
     check gpu_layers gpu.json
@@ -114,6 +115,8 @@ bench 2 --gen 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
 says 'more than 16'
 bench 1 --gen 5 --prompt 0 --compare 'echo nothing; exit 3'
 says 'exit code 3'
+bench 1 --gen 5 --prompt 0 --compare false
+says 'after printing: nothing'
 bench 1 --gen 5 --prompt 0 --compare 'echo nothing of interest'
 says 'printed no speed'
 bench 1 --gen 5 --prompt 0 --compare 'kill -9 $$'
@@ -122,6 +125,10 @@ bench 1 --gen 5 --prompt 0 --out no-such-folder/file
 says 'no-such-folder/file: No such file'
 bench 1 --gen 5 --prompt 0 --trace no-such-folder/file
 says 'no-such-folder/file: No such file'
+if [ -c /dev/full ]; then
+    bench 1 --gen 5 --prompt 0 --record-trace /dev/full
+    says '/dev/full: the trace could not be written: No space left'
+fi
 bench 1 -f no-such.txt
 says no-such.txt
 : >empty.txt

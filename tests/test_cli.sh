@@ -127,6 +127,22 @@ if [ -c /dev/full ]; then
     says 'No space left'
 fi
 
+# --- what must not be written over
+cp "$model" own.gguf
+for write in 'logits own.gguf --ids 1 -o' 'run own.gguf -p x -n 1 --record-trace' \
+    'bench own.gguf --quick --out' 'bench own.gguf --quick --trace'; do
+    expect 1 $write ./own.gguf
+    says './own.gguf: that is the model; write to another file'
+done
+expect 1 pack own.gguf -o own.gguf
+says 'own.gguf: exists and is not a sidecar'
+same "$model" own.gguf 'a model was written over'
+mkfifo fifo
+expect 1 synth tiny -o fifo --vocab 300 --force
+says 'fifo: is not a regular file'
+expect 1 pack own.gguf -o fifo
+[ -p fifo ] || fail 'a pipe was replaced by a file'
+
 # --- packed experts that are not there
 least=(run "$model" -p x -n 1 --ctx 64 --batch 1 --memory)
 expect 1 "${least[@]}" 1

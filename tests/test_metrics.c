@@ -150,6 +150,8 @@ static void test_decode(void **unused)
         assert_int_equal(m->operations[STK_COMPONENT_KV], kv / KV_HEADS * HEADS);
         assert_int_equal(m->bytes[STK_COMPONENT_GATE], pairs * q4(FFN * WIDTH));
         assert_int_equal(active, pairs * FFN);
+        assert_int_equal(sum(m->gated_neurons, LAYERS), pairs * FFN);
+        assert_int_equal(stk_metrics_gpu_bytes(m), 0);
         // An up row is 144 bytes of nibbles and scales, padded to 192.
         assert_int_equal(m->bytes[STK_COMPONENT_UP], active * 192);
         if (transposed)
@@ -184,6 +186,8 @@ static void test_batch(void **unused)
                             LAYERS * EXPERTS * sizeof *m->expert_use);
         assert_memory_equal(m->active_neurons, one.metrics->active_neurons,
                             LAYERS * sizeof *m->active_neurons);
+        assert_memory_equal(m->gated_neurons, one.metrics->gated_neurons,
+                            LAYERS * sizeof *m->gated_neurons);
         assert_memory_equal(m->operations + STK_COMPONENT_GATE,
                             one.metrics->operations + STK_COMPONENT_GATE, 3 * sizeof(uint64_t));
         uint64_t positions = 0; // those of the first row, and one for each later one

@@ -160,7 +160,7 @@ static void test_far_bytes(void **state)
             uint32_t node = stk_expert_store_node(engine->store, LAYER, e);
             stk_session_metrics_reset(session);
             stk_meter_gate(session, scratch, LAYER, e, groups / 2);
-            stk_meter_dense(session, scratch, LAYER, e, 5);
+            stk_meter_dense(session, scratch, LAYER, e, 3, 5);
             const stk_metrics *m = stk_session_metrics(session);
             uint64_t bytes = cost.gate / 2 + all;
             assert_int_equal(m->nodes[node].own_bytes, node == worker ? bytes : 0);
@@ -168,6 +168,7 @@ static void test_far_bytes(void **state)
             assert_int_equal(m->nodes[!node].own_bytes + m->nodes[!node].other_bytes, 0);
             assert_int_equal(stk_metrics_own_fraction(m), node == worker);
             assert_int_equal(m->active_neurons[LAYER], 5);
+            assert_int_equal(m->gated_neurons[LAYER], 3 * engine->model.ffn_width);
         }
     stk_session_close(&session);
     stk_engine_close(&engine);

@@ -32,6 +32,7 @@ if [ "$part" != cgroup ]; then
     has "^threads +2 +$work/x.yaml line 2$"
     has '^batch +48 rows.* flag --batch$'
     has '^guesses .*(best of all combinations|searched)$'
+    has 'too short to predict well'
 
     # JSON says the same.
     plan --topology 'core:4 pu:1' --threads 3 --json || fail '--json'

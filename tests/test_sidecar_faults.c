@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -285,6 +286,40 @@ static void sync_fails(void **state)
     }
 }
 
+// One writer at a time: another leaves its file alone.
+static void two_writers(void **state)
+{
+    (void)state;
+    unlink(bad_path);
+    spill(partial, good, good_bytes / 2);
+    int held = open(partial, O_RDONLY);
+    assert_int_equal(flock(held, LOCK_EX), 0);
+    store_log_open(&logged);
+    assert_int_equal(pack(NULL), STK_BUSY);
+    assert_true(store_log_says(&logged, "another stoker is writing it"));
+    struct stat st;
+    assert_int_equal(fstat(held, &st), 0);
+    assert_int_equal(st.st_size, good_bytes / 2);
+    close(held);
+    assert_int_equal(pack(NULL), STK_OK);
+    check_packed("after the other writer");
+}
+
+// What is no sidecar is not replaced by one.
+static void other_files(void **state)
+{
+    (void)state;
+    spill(bad_path, "GGUF", 4);
+    store_log_open(&logged);
+    assert_int_equal(pack(NULL), STK_INVALID);
+    assert_true(store_log_says(&logged, "exists and is not a sidecar"));
+    assert_int_equal(access(partial, F_OK), -1);
+    assert_int_equal(truncate(bad_path, 0), 0);
+    assert_int_equal(pack(NULL), STK_OK);
+    assert_int_equal(pack(NULL), STK_OK); // over its own
+    check_packed("over a sidecar");
+}
+
 typedef struct canceller {
     atomic_int flag;
     uint64_t at;
@@ -380,6 +415,8 @@ int main(void)
         cmocka_unit_test(unreadable_while_running),
         cmocka_unit_test(disk_full),
         cmocka_unit_test(sync_fails),
+        cmocka_unit_test(two_writers),
+        cmocka_unit_test(other_files),
         cmocka_unit_test(cancelled),
         cmocka_unit_test(damaged_partial),
     };

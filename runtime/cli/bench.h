@@ -87,6 +87,7 @@ typedef struct stk_bench_result {
     uint64_t weight_bytes, peak_rss_bytes;
     bool fits_cache; // the whole model: then memory is not what it reads
     double bytes[STK_COMPONENT_COUNT], bytes_per_token; // per token
+    double gpu_bytes_per_token;                         // of which a GPU read
     double operations_per_token;
     stk_bench_bandwidths bandwidth; // before and after
     stk_bench_others others;        // while tokens_per_s was taken

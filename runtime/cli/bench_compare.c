@@ -137,7 +137,9 @@ static size_t read_all(int fd, char *text)
 static stk_status judge(const char *command, int wait_status, const char *text, size_t length,
                         bool is_prompt, const stk_log *log, double *tokens_per_s)
 {
-    const char *tail = length > TAIL_BYTES ? text + length - TAIL_BYTES : text;
+    const char *tail = length == 0           ? "nothing"
+                       : length > TAIL_BYTES ? text + length - TAIL_BYTES
+                                             : text;
     if (atomic_load(stk_interrupt_flag()))
         return STK_CANCELLED;
     if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0)

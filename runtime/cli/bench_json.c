@@ -77,6 +77,13 @@ static json_t *json_components(const double values[STK_COMPONENT_COUNT])
     return object;
 }
 
+// Per token, by where they were read from: experts that came from disk are also read from memory.
+static json_t *json_tiers(const stk_bench_result *r)
+{
+    return json_pack("{s:f, s:f, s:f}", "memory", r->bytes_per_token - r->gpu_bytes_per_token,
+                     "gpu", r->gpu_bytes_per_token, "disk", r->disk_bytes_per_token);
+}
+
 static json_t *json_ranks(const stk_bench_ranks *all)
 {
     json_t *ranks = json_array();
@@ -121,22 +128,19 @@ static json_t *json_result(const stk_bench_report *report, const stk_bench_resul
                               json_bytes(r->memory_limit_bytes), "hit_rate", r->hit_rate,
                               "disk_bytes_per_token", r->disk_bytes_per_token, "stall_s_per_token",
                               r->stall_s_per_token);
-    if (object)
-        json_object_set_new(object, "store", store);
+    if (object) {
+        json_object_set(object, "store", store);
+        json_object_set_new(object, "bytes_by_tier", json_tiers(r));
+        json_object_set_new(object, "nodes", json_nodes(r));
+        json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
+        json_object_set_new(object, "sequences", json_integer(r->sequences));
+        json_object_set_new(object, "is_sampled", json_boolean(r->is_sampled));
+    }
+    json_decref(store);
     if (object && r->others.is_known)
         json_object_set_new(
             object, "others_fraction",
             json_real(stk_bench_others_fraction(&r->others, report->machine.threads)));
-    else
-        json_decref(store);
-    if (object) {
-        json_object_set_new(object, "nodes", json_nodes(r));
-        json_object_set_new(object, "node_own_fraction", json_real(r->node_own_fraction));
-    }
-    if (object)
-        json_object_set_new(object, "sequences", json_integer(r->sequences));
-    if (object)
-        json_object_set_new(object, "is_sampled", json_boolean(r->is_sampled));
     if (r->ranks.count > 1 && object)
         json_object_set_new(object, "cluster", json_ranks(&r->ranks));
     if (r->is_prompt && object)

@@ -151,20 +151,27 @@ stk_status stk_bench_once(stk_bench_run *run, bool is_prompt, uint32_t tokens, u
     return status;
 }
 
+static double fraction(uint64_t part, uint64_t all)
+{
+    return all ? (double)part / (double)all : 0;
+}
+
 static void take_counts(stk_bench_run *run, stk_bench_result *r)
 {
     const stk_metrics *m = stk_session_metrics(run->session);
     double tokens = (double)m->tokens;
-    uint64_t active = 0, chosen = m->tokens * m->expert_used_count * m->ffn_width;
+    uint64_t active = 0, gated = 0;
     r->bytes_per_token = (double)stk_metrics_bytes(m) / tokens;
+    r->gpu_bytes_per_token = (double)stk_metrics_gpu_bytes(m) / tokens;
     r->operations_per_token = (double)stk_metrics_operations(m) / tokens;
     for (int c = 0; c < STK_COMPONENT_COUNT; c++)
         r->bytes[c] = (double)m->bytes[c] / tokens;
     for (uint32_t i = 0; i < m->layer_count; i++) {
         active += m->active_neurons[i];
-        r->layers[i].active_fraction = (double)m->active_neurons[i] / (double)chosen;
+        gated += m->gated_neurons[i];
+        r->layers[i].active_fraction = fraction(m->active_neurons[i], m->gated_neurons[i]);
     }
-    r->active_fraction = (double)active / ((double)chosen * m->layer_count);
+    r->active_fraction = fraction(active, gated);
     r->node_count = m->node_count;
     memcpy(r->nodes, m->nodes, m->node_count * sizeof *r->nodes);
     r->node_own_fraction = stk_metrics_own_fraction(m);
@@ -319,8 +326,8 @@ stk_status stk_bench_measure(stk_bench_run *run, bool is_prompt, uint32_t tokens
     stk_bench_bandwidths_merge(&r->bandwidth, &run->bandwidth);
     double bandwidth = stk_bench_samples_median(&r->bandwidth.all);
     if (bandwidth > 0)
-        r->roofline_fraction = r->bytes_per_token * stk_bench_samples_median(&r->tokens_per_s) /
-                               bandwidth;
+        r->roofline_fraction = (r->bytes_per_token - r->gpu_bytes_per_token) *
+                               stk_bench_samples_median(&r->tokens_per_s) / bandwidth;
     r->limit = limit_of(r);
     return status;
 }

@@ -241,7 +241,8 @@ static stk_status measure_engine(job *j, uint32_t index)
         if (status == STK_OK)
             status = measure_points(j, &run);
         stk_session_set_route_hook(run.session, NULL, NULL);
-        stk_trace_close(&trace);
+        if (!stk_trace_close(&trace) && status == STK_OK)
+            status = STK_IO;
     }
     if (status == STK_OK && index == 0 && o->command)
         status = compare(j, &run);
@@ -344,10 +345,24 @@ static int write_report(const job *j)
     return exit_code;
 }
 
+// What cannot be written is said before anything is measured.
+static stk_status check_outputs(const job *j)
+{
+    const stk_bench_options *o = &j->options;
+    const char *const paths[] = {o->output_path, o->trace_path, o->record_path};
+    stk_status status = STK_OK;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths && status == STK_OK; i++)
+        if (paths[i])
+            status = stk_output_check(paths[i], j->model_path, &j->console.log);
+    return status;
+}
+
 static int measure_and_report(job *j)
 {
     stk_bench_machine_read(&j->report.machine);
-    stk_status status = stk_cores_open(NULL, &j->cores);
+    stk_status status = check_outputs(j);
+    if (status == STK_OK)
+        status = stk_cores_open(NULL, &j->cores);
     if (status == STK_OK)
         status = measure(j);
     return status == STK_OK ? write_report(j) : stk_exit_code(status);

@@ -228,11 +228,15 @@ static const char *misused(const void *options)
 
 static int write_logits(job *j, stk_engine_options *engine)
 {
-    stk_status status = open_job(j, engine);
+    bool to_file = strcmp(j->options.output_path, "-") != 0;
+    stk_status status = STK_OK;
+    if (to_file)
+        status = stk_output_check(j->options.output_path, engine->model_path, &j->console.log);
+    if (status == STK_OK)
+        status = open_job(j, engine);
     int exit_code = stk_exit_code(status);
     if (status == STK_OK)
-        exit_code = strcmp(j->options.output_path, "-") == 0 ? write_to_output(j)
-                                                             : write_to_file(j);
+        exit_code = to_file ? write_to_file(j) : write_to_output(j);
     stk_session_close(&j->session);
     free(j->ids);
     stk_text_model_close(&j->model);

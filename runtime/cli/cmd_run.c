@@ -420,6 +420,8 @@ static int run_with_model(stk_run *run, stk_engine_options *engine,
     // The prompt first: a missing file should not cost the loading of a model.
     bool reads = !run->options.is_chat && !stk_launch_is_mute();
     stk_status status = reads ? read_prompt(run, &text, &owned) : STK_OK;
+    if (status == STK_OK && run->options.trace_path)
+        status = stk_output_check(run->options.trace_path, engine->model_path, &run->console.log);
     int exit_code = stk_exit_code(status);
     if (status == STK_OK && stk_ranks_join(engine, session, run->name, &exit_code)) {
         status = open_run(run, engine, session);

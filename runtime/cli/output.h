@@ -5,11 +5,17 @@
 #ifndef STK_CLI_OUTPUT_H
 #define STK_CLI_OUTPUT_H
 
-#include "base/status.h"
+#include "base/log.h"
 #include <stddef.h>
 
 // Writes and flushes, so that text appears as it is made. 0, or errno.
 STK_CHECKED int stk_output_write(const void *data, size_t size_bytes);
+
+// Whether a file could be written to `path`, for commands that compute long before they write:
+// STK_INVALID when it is the model, STK_IO when it is a folder, has none or may not be written.
+// Logged; creates nothing.
+STK_CHECKED stk_status stk_output_check(const char *path, const char *model_path,
+                                        const stk_log *log);
 
 // For a command whose stk_output_write failed: drops what is buffered, reports `error` unless the
 // reader has gone, and returns the exit code.

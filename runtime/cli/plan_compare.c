@@ -1,8 +1,7 @@
 #include "cli/plan_show.h"
 
-// A shorter pass is mostly what the model leaves out: waking up, caches that hold everything. Of a
-// shorter stage the share says nothing.
-static const double PASS_MS_MIN = 2, STAGE_MS_MIN = 0.5;
+// Of a shorter stage the share says nothing.
+static const double STAGE_MS_MIN = 0.5;
 
 // What the meter's phases are in the plan's stages.
 typedef struct row {
@@ -71,7 +70,7 @@ void stk_plan_compare(const char *what, const stk_plan_cost *cost, uint64_t pass
 {
     double times = (double)passes, all = measured_ms(metrics, ~0u);
     double large = all - measured_ms(metrics, ROW_PHASES); // without taking memory, that is
-    if (large < PASS_MS_MIN * (double)metrics->forwards) {
+    if (large < STK_PASS_MS_MIN * (double)metrics->forwards) {
         stk_info(log, "%s: %.2f ms a pass, too short to predict stage by stage", what,
                  all / (double)metrics->forwards);
         return;

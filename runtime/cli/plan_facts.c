@@ -209,7 +209,9 @@ static stk_status measure(const stk_plan_facts_options *o, const stk_machine *ma
                       (device.kind != STK_BLOCK_NONE && !stk_probe_results_disk(&results, &device));
     if (o->is_refreshed || (o->measures && (!is_known || is_missing))) {
         stk_warn(log, "measuring this machine, a few seconds%s",
-                 o->is_refreshed ? "" : "; it is remembered (stoker topo --probe takes longer)");
+                 o->is_refreshed ? ""
+                 : cache         ? "; it is remembered (stoker topo --probe takes longer)"
+                                 : ", each time: without HOME there is nowhere to remember it");
         const stk_probe_run_options run = {.path = read_path(o->path, path),
                                            .is_quick = true,
                                            .is_refreshed = o->is_refreshed,

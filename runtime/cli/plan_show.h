@@ -8,6 +8,9 @@
 #include "scheduler/plan.h"
 #include "store/expert_store.h"
 
+// A shorter pass is mostly what the cost model leaves out: waking up, caches that hold everything.
+#define STK_PASS_MS_MIN 2.0
+
 typedef struct stk_plan_shown {
     const stk_plan *plan;
     const stk_plan_model *model;

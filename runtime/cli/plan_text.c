@@ -218,6 +218,9 @@ static void print_stages(const stk_plan *p)
            stk_limit_kind_name(p->prefill.limit));
     printf("%-14s %10.1f  %-17s %10.1f  of %" PRIu32 " rows at once\n", "tokens/s",
            p->decode.tokens_per_s, "", p->prefill.tokens_per_s, p->prefill.rows);
+    if (1e3 * p->decode.seconds < STK_PASS_MS_MIN)
+        printf("%-14s a token in less than %.0f ms: too short to predict well\n", "",
+               STK_PASS_MS_MIN);
 }
 
 // What a run takes whose cache starts empty, because no record of use says what to load.

@@ -99,7 +99,7 @@ static bool run_whole(stk_session *s, const stk_expert_scratch *w, uint32_t laye
     if (!kernels->down_rows(&expert->down, w->inner, count, outputs))
         return false;
     if (kernels->up_rows)
-        stk_meter_dense(s, w, layer, id, active);
+        stk_meter_dense(s, w, layer, id, count, active);
     return true;
 }
 

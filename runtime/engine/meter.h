@@ -22,6 +22,7 @@ stk_expert_cost stk_expert_cost_of(const stk_expert_layout *layout);
 // What one worker writes.
 typedef struct stk_meter_slot {
     _Alignas(64) uint64_t *active_neurons; // [layer]
+    uint64_t *gated_neurons;               // [layer]: of the rows and experts it ran
     uint64_t *node_bytes;                  // [node]: of experts that the node holds, read by it
     uint64_t last_ns;                      // end of its last phase
     stk_span *spans;                       // [spans_max], a ring
@@ -35,12 +36,14 @@ typedef struct stk_meter {
     uint64_t token_operations[STK_COMPONENT_COUNT]; // dense products of one token
     stk_expert_cost *costs;                         // [layer]
     uint64_t *expert_use;                           // [layer][expert]
-    uint64_t *active_neurons;                       // [layer], summed on read
+    uint64_t *active_neurons, *gated_neurons;       // [layer], summed on read
+    uint64_t *attention_bytes, *router_bytes;       // [layer], of forward_bytes
     uint64_t (*busy_ns)[STK_PHASE_COUNT];           // [layer + 1]
     uint64_t (*wait_ns)[STK_PHASE_COUNT];
     // [expert][group]: neurons of this layer that some row left active. Written between the
     // barriers of the experts' phase (relaxed; the barrier orders), read and cleared after it.
     _Atomic uint32_t *touched;
+    atomic_uchar *by_workers;  // [expert], likewise: some worker read its gate
     stk_meter_slot *slots;     // [worker]
     stk_gpu_span *gpu_spans;   // [spans_max], a ring; worker 0 and the caller's thread write it
     uint64_t gpu_span_count;   // ever written
@@ -69,9 +72,10 @@ void stk_meter_gpu_end(stk_session *session, stk_gpu_span_kind kind, uint32_t la
 // active neurons.
 void stk_meter_active(stk_session *session, const struct stk_expert_scratch *scratch,
                       uint32_t layer, uint32_t expert, uint32_t begin, uint32_t end);
-// Likewise where every neuron's weights were read at once, `active_count` of them for a reason.
+// Likewise where every neuron's weights were read at once for some rows, `active_count` of them for
+// a reason.
 void stk_meter_dense(stk_session *session, const struct stk_expert_scratch *scratch, uint32_t layer,
-                     uint32_t expert, uint64_t active_count);
+                     uint32_t expert, uint32_t rows, uint64_t active_count);
 // One worker, after that phase and before the next layer's.
 void stk_meter_layer(stk_session *session, uint32_t layer);
 // Instead of it, when the forward failed: forgets the layer.

@@ -33,6 +33,11 @@ uint64_t stk_metrics_bytes(const stk_metrics *metrics)
     return sum(metrics->bytes);
 }
 
+uint64_t stk_metrics_gpu_bytes(const stk_metrics *metrics)
+{
+    return sum(metrics->gpu_bytes);
+}
+
 uint64_t stk_metrics_operations(const stk_metrics *metrics)
 {
     return sum(metrics->operations);
@@ -73,6 +78,7 @@ const stk_metrics *stk_session_metrics(stk_session *s)
     view->expert_used_count = m->expert_used_count;
     view->ffn_width = m->ffn_width;
     view->expert_use = meter->expert_use;
+    view->gated_neurons = meter->gated_neurons;
     view->active_neurons = meter->active_neurons;
     view->busy_ns = (const uint64_t(*)[STK_PHASE_COUNT])meter->busy_ns;
     sum_nodes(s);
@@ -81,10 +87,13 @@ const stk_metrics *stk_session_metrics(stk_session *s)
     view->wait_ns = (const uint64_t(*)[STK_PHASE_COUNT])meter->wait_ns;
     uint64_t active = 0;
     for (uint32_t layer = 0; layer < m->layer_count; layer++) {
-        uint64_t in_layer = 0;
-        for (uint32_t w = 0; w < meter->worker_count; w++)
+        uint64_t in_layer = 0, gated = 0;
+        for (uint32_t w = 0; w < meter->worker_count; w++) {
             in_layer += meter->slots[w].active_neurons[layer];
+            gated += meter->slots[w].gated_neurons[layer];
+        }
         meter->active_neurons[layer] = in_layer;
+        meter->gated_neurons[layer] = gated;
         active += in_layer;
     }
     view->operations[STK_COMPONENT_UP] = 2 * active * m->width;
@@ -104,6 +113,7 @@ void stk_session_metrics_reset(stk_session *s)
     meter->gpu_span_count = 0;
     for (uint32_t w = 0; w < meter->worker_count; w++) {
         memset(meter->slots[w].active_neurons, 0, m->layer_count * sizeof(uint64_t));
+        memset(meter->slots[w].gated_neurons, 0, m->layer_count * sizeof(uint64_t));
         memset(meter->slots[w].node_bytes, 0, meter->node_count * sizeof(uint64_t));
         meter->slots[w].span_count = 0;
     }

@@ -56,11 +56,14 @@ typedef struct stk_metrics {
     uint64_t forwards;
     uint64_t tokens; // rows of all forwards
     uint64_t bytes[STK_COMPONENT_COUNT];
+    uint64_t gpu_bytes[STK_COMPONENT_COUNT];  // of which a GPU read; its up and down in neither
     uint64_t operations[STK_COMPONENT_COUNT]; // multiplications and additions, two per weight
     uint32_t layer_count, expert_count, expert_used_count, ffn_width;
-    const uint64_t *expert_use;     // [layer][expert]: tokens that chose it
-    const uint64_t *active_neurons; // [layer]: over tokens and their chosen experts
-    const stk_metrics_node *nodes;  // [node_count]
+    const uint64_t *expert_use; // [layer][expert]: tokens that chose it
+    // [layer]: neurons of the experts that workers computed, over tokens; and those for a reason.
+    // What a GPU finds active stays there.
+    const uint64_t *gated_neurons, *active_neurons;
+    const stk_metrics_node *nodes; // [node_count]
     uint32_t node_count;
     // Worker 0 only, while timing was on: [layer][phase], the phases outside layers in row
     // layer_count. Waiting is for the other workers, at the barrier that ends the phase.
@@ -69,6 +72,7 @@ typedef struct stk_metrics {
 } stk_metrics;
 
 uint64_t stk_metrics_bytes(const stk_metrics *metrics);      // of all components
+uint64_t stk_metrics_gpu_bytes(const stk_metrics *metrics);  // likewise, what a GPU read
 uint64_t stk_metrics_operations(const stk_metrics *metrics); // of all components
 // Of the bytes of experts, those read by workers of the node that holds them; 1 when none were
 // read.

@@ -87,6 +87,8 @@ stk_status stk_gguf_writer_open(const stk_gguf_writer_options *options, const st
     struct stat info;
     if (!options->overwrite && lstat(options->path, &info) == 0)
         return stk_fail(log, STK_INVALID, "%s: exists already", options->path);
+    if (stat(options->path, &info) == 0 && !S_ISREG(info.st_mode))
+        return stk_fail(log, STK_INVALID, "%s: is not a regular file", options->path);
     stk_gguf_writer *writer = calloc(1, sizeof *writer);
     if (!writer)
         return stk_fail(log, STK_NO_MEMORY, "%s: no memory to write it", options->path);

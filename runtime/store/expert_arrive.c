@@ -34,6 +34,7 @@ static void retry(stk_expert_store *s, stk_load *load)
     atomic_store_explicit(&e->state, STK_ENTRY_QUEUED, memory_order_relaxed);
     stk_store_enqueue(s, load->entry, (stk_want)e->urgency);
     load->busy = false;
+    pthread_cond_broadcast(&s->arrived); // who takes slots away waits for its load to end
 }
 
 static void publish(stk_expert_store *s, stk_load *load, int error)

@@ -1,5 +1,6 @@
 #include "store/store_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,6 +190,15 @@ static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_opt
     return status;
 }
 
+static stk_status unknown_policy(const stk_expert_store *s, const char *name)
+{
+    char names[256] = "";
+    const stk_cache_policy *p;
+    for (size_t i = 0, at = 0; (p = stk_cache_policy_at(i)) && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", p->name);
+    return stk_fail(s->log, STK_INVALID, "no cache policy is called '%s' (%s)", name, names);
+}
+
 stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_expert_store **out)
 {
     const stk_model *model = options->model;
@@ -209,7 +219,7 @@ stk_status stk_expert_store_open(const stk_expert_store_options *options, stk_ex
     for (uint32_t i = 0; i < model->layer_count; i++)
         s->layouts[i] = stk_expert_layout_of(model, &model->layers[i]);
     if (!s->policy) {
-        status = stk_fail(s->log, STK_INVALID, "no cache policy is called '%s'", options->policy);
+        status = unknown_policy(s, options->policy);
         goto err_close;
     }
     status = take_slots(s, options->cache_bytes);

@@ -16,7 +16,8 @@ static stk_status hash_range(int fd, uint64_t at, uint64_t bytes, uint8_t *buffe
 {
     while (bytes > 0) {
         size_t want = bytes < CHUNK_BYTES ? (size_t)bytes : CHUNK_BYTES;
-        if (stk_read_at(fd, buffer, want, want, at) != 0)
+        errno = stk_read_at(fd, buffer, want, want, at);
+        if (errno != 0)
             return STK_IO;
         *hash = XXH3_64bits_withSeed(buffer, want, *hash);
         at += want;
@@ -64,7 +65,8 @@ stk_status stk_model_identity_read(const stk_gguf *gguf, const stk_log *log,
     for (uint32_t i = 0; i < stk_gguf_file_count(gguf) && status == STK_OK; i++) {
         status = hash_file(gguf, i, buffer, &id.hash);
         if (status != STK_OK)
-            (void)stk_fail(log, status, "%s: %s", stk_gguf_file_path(gguf, i), strerror(errno));
+            (void)stk_fail(log, status, "%s: %s", stk_gguf_file_path(gguf, i),
+                           errno == ENODATA ? "the file has become shorter" : strerror(errno));
         id.size_bytes += stk_gguf_file_size_bytes(gguf, i);
     }
     free(buffer);

@@ -41,7 +41,8 @@ void stk_sidecar_drop(stk_sidecar *sidecar, uint32_t entry); // has() is false f
 
 // Writes a sidecar for the model, or goes on where an interrupted one stopped (PATH.partial). The
 // finished file appears under `path` at once. cancel: stops when non-zero, keeping what there is.
-// STK_IO (disk full included: the partial file stays, to be resumed), STK_NO_MEMORY, STK_CANCELLED.
+// STK_IO (disk full included: the partial file stays, to be resumed), STK_NO_MEMORY, STK_CANCELLED,
+// STK_BUSY (somebody else writes it now), STK_INVALID (`path` is a file that is not a sidecar).
 STK_CHECKED stk_status stk_sidecar_write(const char *path, const stk_gguf *gguf,
                                          const stk_model *model, const stk_log *log,
                                          const atomic_int *cancel);

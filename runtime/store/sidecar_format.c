@@ -49,7 +49,7 @@ stk_status stk_sidecar_describe(const stk_gguf *gguf, const stk_model *model,
 {
     stk_sidecar_header h;
     memset(&h, 0, sizeof h);
-    memcpy(h.magic, "STKEXPRT", sizeof h.magic);
+    memcpy(h.magic, STK_SIDECAR_MAGIC, sizeof h.magic);
     h.version = STK_SIDECAR_VERSION;
     h.entry_count = model->layer_count * model->expert_count;
     for (uint32_t i = 0; i < stk_gguf_file_count(gguf); i++) {

@@ -8,8 +8,10 @@
 
 enum { STK_SIDECAR_PAGE = 4096, STK_SIDECAR_VERSION = 1 };
 
+#define STK_SIDECAR_MAGIC "STKEXPRT" // without the zero
+
 typedef struct stk_sidecar_header { // little endian, padded to a page in the file
-    char magic[8];                  // "STKEXPRT"
+    char magic[8];                  // STK_SIDECAR_MAGIC
     uint32_t version;
     uint32_t entry_count;  // experts of all layers
     uint32_t packed_count; // of which are written; entry_count when finished

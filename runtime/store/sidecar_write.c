@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -175,31 +177,69 @@ static stk_status take_buffers(writer *w)
                                                                                 : STK_NO_MEMORY;
 }
 
+// Opens the partial file for this writer alone. Another may have finished it, or given it up,
+// between the opening and the lock: then it has no name any more, or another file has it.
+static stk_status open_partial(writer *w)
+{
+    for (;;) {
+        w->fd = open(w->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (w->fd < 0)
+            return stk_fail(w->log, STK_IO, "%s: %s", w->partial, strerror(errno));
+        // Any other error: the file system has no locks, so nobody can tell.
+        if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+            return stk_fail(w->log, STK_BUSY, "%s: another stoker is writing it", w->partial);
+        struct stat opened, named;
+        if (fstat(w->fd, &opened) == 0 && stat(w->partial, &named) == 0 &&
+            opened.st_dev == named.st_dev && opened.st_ino == named.st_ino)
+            return STK_OK;
+        close(w->fd);
+    }
+}
+
+// A finished sidecar replaces one, or an empty file; not a model that was named by mistake.
+static stk_status check_target(const char *path, const stk_log *log)
+{
+    struct stat st;
+    char magic[8];
+    if (stat(path, &st) != 0)
+        return STK_OK;
+    int fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    bool is_ours = fd >= 0 && (st.st_size == 0 ||
+                               (stk_read_at(fd, magic, sizeof magic, sizeof magic, 0) == 0 &&
+                                memcmp(magic, STK_SIDECAR_MAGIC, sizeof magic) == 0));
+    if (fd >= 0)
+        close(fd);
+    return is_ours ? STK_OK
+                   : stk_fail(log, STK_INVALID,
+                              "%s: exists and is not a sidecar; name another file with -o", path);
+}
+
 stk_status stk_sidecar_write(const char *path, const stk_gguf *gguf, const stk_model *model,
                              const stk_log *log, const atomic_int *cancel)
 {
     writer w = {.model = model, .log = log, .fd = -1};
     if ((size_t)snprintf(w.partial, sizeof w.partial, "%s.partial", path) >= sizeof w.partial)
         return stk_fail(log, STK_INVALID, "%s: the path is too long", path);
-    stk_status status = stk_sidecar_describe(gguf, model, &w.header, log);
+    stk_status status = check_target(path, log);
+    if (status == STK_OK)
+        status = stk_sidecar_describe(gguf, model, &w.header, log);
     if (status == STK_OK)
         status = take_buffers(&w);
     if (status == STK_OK)
         status = stk_model_file_open(gguf, true, log, &w.file);
     if (status == STK_OK) {
         stk_sidecar_place(model, w.layer_at, w.slot_bytes);
-        w.fd = open(w.partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (w.fd < 0)
-            status = stk_fail(log, STK_IO, "%s: %s", w.partial, strerror(errno));
+        status = open_partial(&w);
     }
-    if (status == STK_OK)
+    if (status == STK_OK) {
         status = pack_all(&w, cancel);
+        if (status != STK_OK && w.header.packed_count == 0)
+            unlink(w.partial); // nothing to go on from
+        if (status == STK_OK && rename(w.partial, path) != 0)
+            status = stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
+    }
     if (w.fd >= 0)
-        close(w.fd);
-    if (w.fd >= 0 && status != STK_OK && w.header.packed_count == 0)
-        unlink(w.partial); // nothing to go on from
-    if (status == STK_OK && rename(w.partial, path) != 0)
-        status = stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
+        close(w.fd); // and with it the lock
     stk_model_file_close(&w.file);
     free(w.layer_at);
     free(w.slot_bytes);
