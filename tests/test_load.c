@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { READERS = 8 }; // at most, for one worker
+
 #define STORIES STK_MODELS "/stories-q4_0.gguf"
 
 typedef struct seen {
@@ -64,7 +66,8 @@ static void cancelled(void **state)
 
     s = (seen){.cancel_at = "loading experts"};
     assert_int_equal(open_and_close(&s), STK_CANCELLED);
-    assert_int_equal(s.experts_loaded, 1); // and no second one
+    assert_in_range(s.experts_loaded, 1, READERS); // what was under way
+    assert_true(s.expert_total > READERS);
     assert_int_equal(s.errors, 0);
 }
 

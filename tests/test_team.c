@@ -5,6 +5,8 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <time.h>
@@ -110,6 +112,49 @@ static void test_jobs(void **state)
     }
 }
 
+enum { HELPED_ITEMS = 300 };
+
+typedef struct helped {
+    uint32_t helpers;
+    atomic_uint done[HELPED_ITEMS];
+    atomic_uint members, outsiders; // threads that came
+} helped;
+
+static void helped_work(stk_worker *worker, void *argument)
+{
+    helped *h = argument;
+    uint32_t begin, end;
+    bool is_member = worker->index < worker->worker_count;
+    assert_true(is_member || worker->index == STK_TEAM_WORKERS_MAX);
+    atomic_fetch_add(is_member ? &h->members : &h->outsiders, 1);
+    while (stk_worker_take_from(worker, worker->node, HELPED_ITEMS, 1, &begin, &end))
+        atomic_fetch_add(&h->done[begin], 1);
+}
+
+static void helped_job(stk_worker *worker, void *argument)
+{
+    helped *h = argument;
+    stk_worker_with_helpers(worker, h->helpers, helped_work, h);
+}
+
+// Every item once, and all have returned when run does.
+static void test_helpers(void **state)
+{
+    (void)state;
+    static const uint32_t helpers[] = {0, 3, STK_HELPERS_MAX + 1};
+    stk_team *team = open_team(2);
+    for (size_t c = 0; c < sizeof helpers / sizeof *helpers; c++) {
+        helped h = {.helpers = helpers[c]};
+        uint32_t most = helpers[c] < STK_HELPERS_MAX ? helpers[c] : STK_HELPERS_MAX;
+        stk_team_run(team, helped_job, &h);
+        assert_int_equal(h.members, 2);
+        assert_int_equal(h.outsiders, 2 * most);
+        for (uint32_t i = 0; i < HELPED_ITEMS; i++)
+            assert_int_equal(h.done[i], 1);
+    }
+    stk_team_close(&team);
+}
+
 static void nap(void)
 {
     nanosleep(&(struct timespec){0, 2000000}, NULL); // far longer than a worker spins
@@ -193,9 +238,10 @@ int main(void)
 {
     static char stretches[] = "stretches";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take),  cmocka_unit_test_prestate(test_take, (void *)stretches),
-        cmocka_unit_test(test_jobs),  cmocka_unit_test(test_sleep),
-        cmocka_unit_test(test_crowd), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_take),    cmocka_unit_test_prestate(test_take, (void *)stretches),
+        cmocka_unit_test(test_jobs),    cmocka_unit_test(test_sleep),
+        cmocka_unit_test(test_crowd),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_helpers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -324,3 +324,32 @@ stk_nodes *stk_team_nodes(const stk_team *team)
 {
     return team->nodes;
 }
+
+typedef struct helper {
+    stk_worker worker;
+    stk_team_job job;
+    void *argument;
+    pthread_t thread;
+} helper;
+
+static void *helper_main(void *user)
+{
+    helper *h = user;
+    h->job(&h->worker, h->argument);
+    return NULL;
+}
+
+void stk_worker_with_helpers(stk_worker *worker, uint32_t helpers, stk_team_job job, void *argument)
+{
+    helper all[STK_HELPERS_MAX];
+    uint32_t count = 0;
+    for (; count < helpers && count < STK_HELPERS_MAX; count++) {
+        all[count] = (helper){.worker = *worker, .job = job, .argument = argument};
+        all[count].worker.index = STK_TEAM_WORKERS_MAX;
+        if (pthread_create(&all[count].thread, NULL, helper_main, &all[count]) != 0) // on its core
+            break;
+    }
+    job(worker, argument);
+    for (uint32_t i = 0; i < count; i++)
+        pthread_join(all[i].thread, NULL);
+}

@@ -69,4 +69,13 @@ bool stk_worker_take_from(stk_worker *worker, uint32_t node, uint32_t total, uin
 bool stk_worker_take_near(stk_worker *worker, uint32_t total, uint32_t chunk, uint32_t *begin,
                           uint32_t *end);
 
+enum { STK_HELPERS_MAX = 15 };
+
+// Inside a job: runs `job` on this worker and on so many threads of its core besides, fewer if the
+// system has no more; returns when all have. For work that waits for reads: who waits leaves the
+// core to the others. Helpers' workers have no index of the team (STK_TEAM_WORKERS_MAX), may take
+// pieces in this phase, and know no barriers.
+void stk_worker_with_helpers(stk_worker *worker, uint32_t helpers, stk_team_job job,
+                             void *argument);
+
 #endif

@@ -1,11 +1,11 @@
 #include "engine/weights.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/pages.h"
 #include "store/model_file.h"
+#include "store/reading.h"
 
 enum { TENSORS_PER_LAYER = 7, ALIGN = 64, PAGE_BYTES = 4096, ROWS_PER_TASK = 512 };
 
@@ -29,10 +29,7 @@ typedef struct load_job {
     uint32_t node_task[STK_NODES_MAX + 1]; // and its tasks
     uint8_t *pages;
     const stk_model_file *file;
-    const stk_log *log;
-    const atomic_int *cancel;
-    atomic_uint done;
-    atomic_int status;
+    stk_reading reading;
 } load_job;
 
 // The first row of a node's part.
@@ -146,29 +143,22 @@ static uint64_t buffer_bytes(const load_job *job)
 static void load_worker(stk_worker *worker, void *argument)
 {
     load_job *job = argument;
-    uint8_t *buffer = malloc(buffer_bytes(job));
-    if (!buffer)
-        atomic_store(&job->status, STK_NO_MEMORY);
     uint32_t task, end, i = 0, first = job->node_task[worker->node];
     uint32_t count = job->node_task[worker->node + 1] - first;
+    uint8_t *buffer = malloc(buffer_bytes(job));
+    if (!buffer)
+        stk_reading_count(&job->reading, STK_NO_MEMORY);
     // Workers load what is their node's: where pages cannot be bound, first use places them.
     while (stk_worker_take_from(worker, worker->node, count, 1, &task, &end)) {
         task += first;
-        if (job->cancel && atomic_load(job->cancel))
-            atomic_store(&job->status, STK_CANCELLED);
-        if (atomic_load(&job->status) != STK_OK)
+        if (!stk_reading_goes_on(&job->reading))
             break;
         while (i + 1 < job->count && job->items[i + 1].first_task <= task)
             i++; // tasks come in rising order
         const item *it = &job->items[i];
         uint32_t begin = (task - it->first_task) * ROWS_PER_TASK;
         uint32_t rows = it->rows - begin < ROWS_PER_TASK ? it->rows - begin : ROWS_PER_TASK;
-        stk_status status = load_rows(job, it, begin, rows, buffer);
-        if (status != STK_OK)
-            atomic_store(&job->status, (int)status);
-        uint32_t done = atomic_fetch_add(&job->done, 1) + 1;
-        if (worker->index == 0 || done == job->task_count)
-            stk_progress(job->log, "loading attention and head", done, job->task_count);
+        stk_reading_count(&job->reading, load_rows(job, it, begin, rows, buffer));
     }
     free(buffer);
 }
@@ -233,7 +223,9 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
     const stk_model *model = options->model;
     stk_nodes *nodes = stk_team_nodes(options->team);
     stk_weights w = {0};
-    load_job job = {.log = options->log, .cancel = options->cancel};
+    load_job job = {.reading = {.what = "loading attention and head",
+                                .log = options->log,
+                                .cancel = options->cancel}};
     stk_model_file *file = NULL;
     stk_status status = STK_NO_MEMORY;
     if (!make_list(&job, model, nodes, options->skips_embedding, &w))
@@ -257,8 +249,8 @@ stk_status stk_weights_load(const stk_weights_options *options, stk_weights *out
     if (status != STK_OK)
         goto done;
     job.file = file;
-    stk_team_run(options->team, load_worker, &job);
-    status = (stk_status)atomic_load(&job.status);
+    job.reading.total = job.task_count;
+    status = stk_reading_run(&job.reading, options->team, load_worker, &job);
     if (status != STK_OK)
         goto done;
     stk_pages_gather(w.pages, w.bytes);
