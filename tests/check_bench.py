@@ -6,6 +6,7 @@ each other only, never against a machine.
 import csv
 import json
 import math
+import os
 import sys
 import xml.etree.ElementTree
 
@@ -81,6 +82,9 @@ def check_json(path):
     for key in ["cores", "threads", "memory_bytes", "llc_bytes"]:
         check(isinstance(machine.get(key), int), f"machine.{key}")
     check(report["results"], "no results")
+    said = open(os.path.join(os.path.dirname(__file__), "../bench/README.md"), encoding="utf-8").read()
+    for key in [*report, *machine, *report["results"][0]]:
+        check(f"`{key}`" in said, f"bench/README.md does not say what {key} is")
     for r in report["results"]:
         check_result(r)
     for r in report["results"]:

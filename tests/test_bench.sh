@@ -102,6 +102,16 @@ for layer in json.load(open("out"))["results"][0]["layers"][:-1]:
     assert sum(n > 0 for n in layer["expert_use"]) > 8, layer["expert_use"]' ||
     fail 'the prompt wakes few experts'
 
+# --- a device config; flags win, and values are those of run
+printf 'memory: %sMiB\ncpu: {threads: 2, mask: scalar}\nsampling: {seed: 1}\n' "$limit" >device.yaml
+bench 0 -o json --prompt 0 --gen 5 --config device.yaml --threads 1
+check json out
+measured "decode 5 0 1 $((limit << 20))"
+grep -q '"kernels": "scalar"' out || fail 'the config did not choose the kernels'
+printf 'cpu:\n  threads: 1,2\n' >device.yaml
+bench 2 --config device.yaml
+says "device.yaml:2:12: cpu.threads: '1,2' is not a whole number"
+
 # --- wrong values
 for bad in --prompt=x --gen=-1 "--depth=1," "--threads=1,,2" --prompt= --gen=99999999999 --reps=2 \
     --memory=huge "--memory=1GiB," --output=xml; do

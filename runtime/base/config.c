@@ -39,6 +39,16 @@ static stk_status refuse(const reader *r, yaml_mark_t at, const char *fmt, ...)
 
 // --- keys among bindings and known tables
 
+// The option of the known tables with this key: what a file may say, also to a command whose own
+// option of that key takes more.
+static const stk_option *find_known(const reader *r, const char *key)
+{
+    const stk_option *option = NULL;
+    for (uint32_t t = 0; r->options->known && r->options->known[t] && !option; t++)
+        option = stk_options_find_key(r->options->known[t], key);
+    return option;
+}
+
 static const stk_option *find(const reader *r, const char *key, void **target)
 {
     const stk_config_options *o = r->options;
@@ -48,8 +58,8 @@ static const stk_option *find(const reader *r, const char *key, void **target)
         option = stk_options_find_key(o->bindings[b].table, key);
         *target = o->bindings[b].target;
     }
-    for (uint32_t t = 0; o->known && o->known[t] && !option; t++) {
-        option = stk_options_find_key(o->known[t], key);
+    if (!option) {
+        option = find_known(r, key);
         *target = NULL;
     }
     return option;
@@ -140,9 +150,11 @@ static stk_status set_value(reader *r, const stk_option *option, void *target,
     if (is_nothing(node, text))
         return refuse(r, node->start_mark, "'%s' has no value", option->key);
     uint64_t dropped[2]; // any field fits, at offset 0
-    stk_option check = *option;
-    check.offset = target ? option->offset : 0;
-    if (stk_option_parse(&check, text, target ? target : dropped, error) != STK_OK)
+    const stk_option *known = find_known(r, option->key);
+    stk_option check = known ? *known : *option;
+    check.offset = 0;
+    if (stk_option_parse(&check, text, dropped, error) != STK_OK ||
+        (target && stk_option_parse(option, text, target, error) != STK_OK))
         return refuse(r, node->start_mark, "%s: %s", option->key, error);
     if (r->options->on_value)
         r->options->on_value(r->options->user, option, node->start_mark.line + 1);

@@ -35,13 +35,15 @@ static const stk_option options[] = {
      .unit = "N[,N]",
      .doc = "tokens already in the context (default 0)",
      FIELD(depth_text)},
-    {.flag = "threads",
+    {.key = "cpu.threads",
+     .flag = "threads",
      .letter = 't',
      .type = STK_OPTION_STRING,
      .unit = "N[,N]",
-     .doc = "worker threads, 0 for one per usable core (default 0)",
+     .doc = "worker threads, 0 or auto for one per usable core (default 0)",
      FIELD(threads_text)},
-    {.flag = "memory",
+    {.key = "memory",
+     .flag = "memory",
      .letter = 'm',
      .type = STK_OPTION_STRING,
      .unit = "SIZE[,SIZE]",
@@ -73,7 +75,8 @@ static const stk_option options[] = {
      .fallback = "1",
      .doc = "texts decoded at once: in one batch, or over ranks in as many as keep them busy",
      FIELD(sequences)},
-    {.flag = "batch",
+    {.key = "session.batch",
+     .flag = "batch",
      .type = STK_OPTION_U32,
      .has_auto = true,
      .min = 1,
@@ -98,7 +101,8 @@ static const stk_option options[] = {
      .unit = "FILE",
      .doc = "take the tokens from this text, not from the one built in",
      FIELD(text_path)},
-    {.flag = "cpu-mask",
+    {.key = "cpu.mask",
+     .flag = "cpu-mask",
      .type = STK_OPTION_STRING,
      .has_auto = true,
      .unit = "ISA",
@@ -228,6 +232,8 @@ static void drop_zeros(stk_bench_list *list)
 
 const char *stk_bench_options_check(stk_bench_options *o, char *error, size_t size)
 {
+    bool is_auto = !o->threads_text || strcmp(o->threads_text, "auto") == 0;
+    const char *threads = is_auto ? "0" : o->threads_text;
     const struct {
         const char *flag, *text;
         uint32_t max;
@@ -244,7 +250,7 @@ const char *stk_bench_options_check(stk_bench_options *o, char *error, size_t si
                        : DEFAULT_GEN,
          TOKENS_MAX, &o->gens},
         {"depth", o->depth_text ? o->depth_text : DEFAULT_DEPTH, TOKENS_MAX, &o->depths},
-        {"threads", o->threads_text ? o->threads_text : "0", THREADS_MAX, &o->threads},
+        {"threads", threads, THREADS_MAX, &o->threads},
     };
     const char *wrong = NULL;
     for (size_t i = 0; i < sizeof lists / sizeof *lists && !wrong; i++)

@@ -3,6 +3,7 @@
 #include "cli/arguments.h"
 #include "cli/bench_options.h"
 #include "cli/commands.h"
+#include "cli/config_tables.h"
 #include "cli/console.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -371,6 +372,7 @@ static int measure_and_report(job *j)
 int stk_cmd_bench(int argc, char **argv)
 {
     stk_console_options console = {0};
+    stk_config *config;
     job j = {0};
     char error[160];
     stk_option store[STK_BENCH_STORE_OPTIONS_MAX];
@@ -392,13 +394,17 @@ int stk_cmd_bench(int argc, char **argv)
         .positional_min = 1,
         .positional_max = 1,
         .positionals = &j.model_path,
+        .config = &config,
+        .config_tables = stk_config_tables,
     };
     int exit_code;
     if (!stk_arguments_parse(&arguments, argc, argv, &exit_code))
         return exit_code;
     const char *wrong = stk_bench_options_check(&j.options, error, sizeof error);
-    if (wrong)
+    if (wrong) {
+        stk_config_close(&config);
         return stk_arguments_misused(argv[0], wrong);
+    }
     stk_console_open(&console, &j.console);
     const char *slash = strrchr(j.model_path, '/');
     j.report.model_file = slash ? slash + 1 : j.model_path;
@@ -412,5 +418,6 @@ int stk_cmd_bench(int argc, char **argv)
     stk_bench_report_free(&j.report);
     stk_cores_close(&j.cores);
     stk_console_close(&j.console);
+    stk_config_close(&config);
     return exit_code;
 }

@@ -291,9 +291,8 @@ static stk_status open_run(stk_run *run, const stk_engine_options *engine,
             return status;
         stk_session_set_route_hook(run->session, stk_trace_record, run->trace);
     }
-    stk_info(log, "%s kernels, %u threads, context %u tokens",
-             stk_engine_kernels(run->model.engine), stk_engine_thread_count(run->model.engine),
-             stk_session_context_tokens(run->session));
+    stk_info(log, "context of %u tokens, prompts in batches of up to %u",
+             stk_session_context_tokens(run->session), stk_session_batch_rows_max(run->session));
     status = stk_sampler_open(&run->sampling, stk_engine_model(run->model.engine)->vocab_size,
                               &run->sampler);
     if (status != STK_OK)

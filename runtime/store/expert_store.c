@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/pages.h"
 
@@ -168,7 +169,7 @@ static stk_status open_streaming(stk_expert_store *s, const stk_expert_store_opt
             return status;
         if (status == STK_OK)
             stk_info(s->log, "%s: packed experts are used", options->sidecar);
-        else if (status != STK_IO)
+        else if (access(options->sidecar, F_OK) == 0)
             stk_warn(s->log, "%s is not used; experts come from the GGUF", options->sidecar);
     }
     s->in_rooms = !s->sidecar;

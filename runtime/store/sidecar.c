@@ -38,25 +38,28 @@ bool stk_sidecar_default_path(const char *model_path, char *out, size_t out_byte
     return true;
 }
 
+// It is not used, which is no failure of what was asked for.
+#define refuse(log, status, ...) (stk_warn((log), __VA_ARGS__), (status))
+
 static stk_status check_header(const stk_sidecar_header *h, const stk_sidecar_header *want,
                                const char *path, const stk_log *log)
 {
     if (memcmp(h->magic, want->magic, sizeof h->magic) != 0)
-        return stk_fail(log, STK_FORMAT, "%s: not a stoker sidecar", path);
+        return refuse(log, STK_FORMAT, "%s: not a stoker sidecar", path);
     if (h->version != want->version)
-        return stk_fail(log, STK_FORMAT,
-                        "%s: sidecar version %u, this stoker reads version %u; pack it again", path,
-                        h->version, want->version);
+        return refuse(log, STK_FORMAT,
+                      "%s: sidecar version %u, this stoker reads version %u; pack it again", path,
+                      h->version, want->version);
     if (h->hash != stk_sidecar_header_hash(h))
-        return stk_fail(log, STK_FORMAT, "%s: the header is damaged; pack it again", path);
+        return refuse(log, STK_FORMAT, "%s: the header is damaged; pack it again", path);
     if (h->model_bytes != want->model_bytes || h->model_mtime_ns != want->model_mtime_ns ||
         h->model_hash != want->model_hash)
-        return stk_fail(log, STK_INVALID,
-                        "%s: made from another model or an older copy of it; pack it again", path);
+        return refuse(log, STK_INVALID,
+                      "%s: made from another model or an older copy of it; pack it again", path);
     if (h->data_bytes != want->data_bytes || h->entry_count != want->entry_count)
-        return stk_fail(log, STK_FORMAT, "%s: other sizes than the model's; pack it again", path);
+        return refuse(log, STK_FORMAT, "%s: other sizes than the model's; pack it again", path);
     if (h->packed_count != want->entry_count)
-        return stk_fail(log, STK_FORMAT, "%s: unfinished; pack it again", path);
+        return refuse(log, STK_FORMAT, "%s: unfinished; pack it again", path);
     return STK_OK;
 }
 
@@ -69,19 +72,19 @@ static stk_status read_tables(stk_sidecar *s, const stk_gguf *gguf, const stk_mo
         return status;
     int fd = open(s->path, O_RDONLY | O_CLOEXEC); // s->fd may be direct and want alignment
     if (fd < 0)
-        return stk_fail(s->log, STK_IO, "%s: %s", s->path, strerror(errno));
+        return refuse(s->log, STK_IO, "%s: %s", s->path, strerror(errno));
     uint64_t sums = s->entry_count * sizeof *s->checksums;
     if (stk_read_at(fd, &h, sizeof h, sizeof h, 0) != 0)
-        status = stk_fail(s->log, STK_FORMAT, "%s: too short for a sidecar", s->path);
+        status = refuse(s->log, STK_FORMAT, "%s: too short for a sidecar", s->path);
     if (status == STK_OK)
         status = check_header(&h, &want, s->path, s->log);
     if (status == STK_OK &&
         (fstat(fd, &st) != 0 || (uint64_t)st.st_size < want.data_at + want.data_bytes))
-        status = stk_fail(s->log, STK_FORMAT, "%s: truncated; pack it again", s->path);
+        status = refuse(s->log, STK_FORMAT, "%s: truncated; pack it again", s->path);
     if (status == STK_OK && (stk_read_at(fd, s->checksums, sums, sums, STK_SIDECAR_PAGE) != 0 ||
                              XXH3_64bits(s->checksums, sums) != h.checksums_hash))
-        status = stk_fail(s->log, STK_FORMAT, "%s: the checksums are damaged; pack it again",
-                          s->path);
+        status = refuse(s->log, STK_FORMAT, "%s: the checksums are damaged; pack it again",
+                        s->path);
     close(fd);
     return status;
 }
@@ -94,7 +97,7 @@ stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf, const stk_mo
     if (fd < 0 && errno == ENOENT)
         return STK_IO;
     if (fd < 0)
-        return stk_fail(log, STK_IO, "%s: %s", path, strerror(errno));
+        return refuse(log, STK_IO, "%s: %s", path, strerror(errno));
     stk_sidecar *s = calloc(1, sizeof *s);
     stk_status status = STK_NO_MEMORY;
     if (!s) {

@@ -23,9 +23,9 @@ typedef struct stk_sidecar stk_sidecar;
 // MODEL.gguf -> MODEL.stoker, in out[out_bytes]; false when it does not fit.
 bool stk_sidecar_default_path(const char *model_path, char *out, size_t out_bytes);
 
-// Opens `path` and checks that it belongs to the GGUF. STK_IO: there is none (not logged when the
-// file does not exist); STK_FORMAT: not a sidecar, or of another version; STK_INVALID: of another
-// model or of an older copy of it.
+// Opens `path` and checks that it belongs to the GGUF. What is wrong with it is a warning, but that
+// it does not exist is not logged. STK_IO: it cannot be read; STK_FORMAT: not a sidecar, or of
+// another version; STK_INVALID: of another model or of an older copy of it.
 STK_CHECKED stk_status stk_sidecar_open(const char *path, const stk_gguf *gguf,
                                         const stk_model *model, bool direct, const stk_log *log,
                                         stk_sidecar **out);
